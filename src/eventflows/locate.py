@@ -1,0 +1,201 @@
+"""URL to adapter: the one module that knows every scheme, and the one that reads the environment."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
+from urllib.parse import unquote
+
+from eventflows.errors import ConfigError
+from eventflows.protocols import AdapterSpec, Capabilities, Location, Option, Publisher, Subscriber
+
+Side = Literal["source", "destination"]
+
+_BUILT_IN: Final = {"local": "eventflows.adapters.local"}
+_ENTRY_POINTS: Final = "eventflows.adapters"
+_SECRET_WORDS: Final = re.compile(
+    r"pass(word|wd|phrase)?|secret|token|api_?key|access_?key|shared_?access|credential|sig(nature)?|connection_?string",
+    re.IGNORECASE,
+)
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def schemes() -> list[str]:
+    """Give the schemes that can be used here, sorted: the built-in ones and those of installed packages."""
+    return sorted({*_BUILT_IN, *(point.name for point in importlib.metadata.entry_points(group=_ENTRY_POINTS))})
+
+
+def parse(url: str) -> Location:
+    """Take a URL apart, without knowing its scheme.
+
+    Raises:
+        ConfigError: It is not a URL, it has a secret in it, or an option comes twice.
+    """
+    if not isinstance(url, str):
+        raise ConfigError(f"A source or destination is a URL as text, not {type(url).__name__}.")
+    found = _SCHEME.match(url)
+    if found is None:
+        raise ConfigError(f"{_harmless(url)!r} is not a URL; expected scheme://place, such as local://orders.")
+    rest, _, query_text = url[found.end() :].partition("?")
+    if "#" in rest or "#" in query_text:
+        raise ConfigError(f"{found.group()}...: a URL here has no part after '#'; write a literal one as %23.")
+    authority, _, path = rest.partition("/")
+    scheme = found[1].lower()
+    if "@" in authority:
+        raise ConfigError(
+            f"{scheme}://...@{authority.rpartition('@')[2]}: user names and passwords are never given in a URL. "
+            "Give them as options, with Secret.env(...) or Secret.file(...)."
+        )
+    query = _query(scheme, query_text)
+    return Location(scheme=scheme, authority=unquote(authority), path=unquote(path), query=query, text=url)
+
+
+def _harmless(url: str) -> str:
+    return url if len(url) <= 40 and "@" not in url and "=" not in url else f"{url[:12]}..."
+
+
+def _query(scheme: str, text: str) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for part in filter(None, text.split("&")):
+        raw_name, _, raw = part.partition("=")
+        name, value = unquote(raw_name), unquote(raw)
+        if _SECRET_WORDS.search(name):
+            raise ConfigError(
+                f"{scheme}://...?{name}=...: secrets are never given in a URL. "
+                f"Give {name.replace('-', '_')}=Secret.env(...) or Secret.file(...) as an option."
+            )
+        if name in query:
+            raise ConfigError(f"{scheme}://...: the option {name!r} comes twice in the URL; give it once.")
+        query[name] = value
+    return query
+
+
+def adapter(location: Location) -> AdapterSpec:
+    """Find the adapter of a URL's scheme.
+
+    Raises:
+        ConfigError: No adapter has this scheme; the text names the nearest that there is.
+    """
+    return _adapter(location.scheme)
+
+
+def _adapter(scheme: str) -> AdapterSpec:
+    if scheme in _BUILT_IN:
+        spec = importlib.import_module(_BUILT_IN[scheme]).ADAPTER
+    else:
+        points = [p for p in importlib.metadata.entry_points(group=_ENTRY_POINTS) if p.name == scheme]
+        if not points:
+            raise ConfigError(
+                f"No broker has the scheme {scheme + '://'!r}{_nearest(scheme, schemes(), '{}://')} "
+                f"Known here: {', '.join(f'{known}://' for known in schemes())}."
+            )
+        spec = points[0].load()
+    if not isinstance(spec, AdapterSpec):
+        raise ConfigError(f"The adapter of {scheme}:// registers a {type(spec).__name__}, not an AdapterSpec.")
+    return spec
+
+
+def _nearest(name: str, known: Iterable[str], form: str = "{}") -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {form.format(close[0])!r}?" if close else "."
+
+
+def resolve(
+    url: str, keywords: Mapping[str, object], side: Side, *, environment: Mapping[str, str] | None = None
+) -> tuple[AdapterSpec, Location, dict[str, object]]:
+    """Check a URL with its options and find its adapter; connects to nothing.
+
+    A keyword wins over the URL, the URL over the environment.
+
+    Args:
+        url: The source or destination.
+        keywords: The options given as keywords.
+        side: Which end it is.
+        environment: Where `EVENTFLOWS_<SCHEME>_<OPTION>` is looked up; None: not looked up, as at decoration.
+
+    Raises:
+        ConfigError: Something is wrong with the URL or an option; the text says what, and the nearest valid name.
+    """
+    location = parse(url)
+    spec = adapter(location)
+    known = {option.name: option for option in (spec.source_options if side == "source" else spec.destination_options)}
+    values: dict[str, object] = {}
+    if environment is not None:
+        for name, option in known.items():
+            variable = f"EVENTFLOWS_{spec.scheme}_{name}".upper().replace("-", "_")
+            if variable in environment and not option.url_only:
+                values[name] = _value(option, environment[variable], f"the environment variable {variable}")
+    for name, text in location.query.items():
+        option = _known(name, known, location, side)
+        values[name] = _value(option, text, f"?{name}= in {location.text}")
+    for keyword, value in keywords.items():
+        name = keyword.removesuffix("_").replace("_", "-") if keyword.removesuffix("_") not in known else (
+            keyword.removesuffix("_")
+        )
+        option = _known(name, known, location, side, shown=keyword)
+        if option.url_only:
+            raise ConfigError(f"{keyword}= is not an option of {side}s; write it in the URL: {location.text}?{name}")
+        values[name] = _value(option, value, f"{keyword}= of {location.text}")
+    spec.validate(location, values, side)
+    return spec, location, values
+
+
+def _known(
+    name: str, known: Mapping[str, Option], location: Location, side: Side, *, shown: str | None = None
+) -> Option:
+    if name not in known:
+        listed = f" It takes: {', '.join(sorted(known))}." if known else " It takes none."
+        raise ConfigError(
+            f"{location.scheme}:// has no {side} option {shown or name!r}{_nearest(name, known)}{listed}"
+        )
+    return known[name]
+
+
+def _value(option: Option, value: object, where: str) -> object:
+    try:
+        return option.parse(value)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{where}: {error}. {option.name}: {option.about}") from None
+
+
+def capabilities(url: str, keywords: Mapping[str, object], side: Side) -> Capabilities:
+    """Say what the broker behind a URL can do, as far as it is known before connecting."""
+    spec, location, values = resolve(url, keywords, side)
+    return spec.capabilities(location, values)
+
+
+def open_subscriber(url: str, **options: Any) -> Subscriber:  # noqa: ANN401 - each adapter's own, checked by it
+    """Make the adapter that reads from a URL. It validates only; `with`, `open()` or the first call connects.
+
+    Args:
+        url: The source.
+        options: The adapter's own.
+
+    Raises:
+        ConfigError: Something is wrong with the URL or an option; the text names the nearest valid one.
+        MissingExtraError: The client is not installed; install the extra that the text names.
+    """
+    spec, location, values = resolve(url, options, "source", environment=os.environ)
+    return spec.subscriber(location, values)
+
+
+def open_publisher(url: str, **options: Any) -> Publisher:  # noqa: ANN401 - each adapter's own, checked by it
+    """Make the adapter that writes to a URL. It validates only; `with`, `open()` or the first call connects.
+
+    Args:
+        url: The destination.
+        options: The adapter's own.
+
+    Raises:
+        ConfigError: Something is wrong with the URL or an option; the text names the nearest valid one.
+        MissingExtraError: The client is not installed; install the extra that the text names.
+    """
+    spec, location, values = resolve(url, options, "destination", environment=os.environ)
+    return spec.publisher(location, values)
