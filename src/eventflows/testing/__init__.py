@@ -1,1 +1,59 @@
-"""testing."""
+"""Conformance suites and test tools: prove that an adapter, or a runner, keeps the contract.
+
+Subclass `Harness` for the broker, `AdapterConformance` for the exam, and let pytest collect it:
+
+```python
+class MyHarness(Harness):
+    name = "mybroker"
+
+    def source_url(self, name: str) -> str:
+        return f"mybroker://localhost/{name}"
+
+class TestMyBroker(AdapterConformance):
+    harness = MyHarness
+```
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eventflows.testing.adapter import AdapterConformance as AdapterConformance
+    from eventflows.testing.cases import Taken as Taken
+    from eventflows.testing.conditions import Background as Background
+    from eventflows.testing.conditions import wait_until as wait_until
+    from eventflows.testing.driver import Outcome as Outcome
+    from eventflows.testing.driver import sit as sit
+    from eventflows.testing.harness import Faults as Faults
+    from eventflows.testing.harness import Harness as Harness
+    from eventflows.testing.runner import RunnerConformance as RunnerConformance
+
+_HOMES = {
+    "AdapterConformance": "adapter",
+    "Background": "conditions",
+    "Faults": "harness",
+    "Harness": "harness",
+    "Outcome": "driver",
+    "RunnerConformance": "runner",
+    "Taken": "cases",
+    "sit": "driver",
+    "wait_until": "conditions",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Import a public name where it is first used: the suites need pytest, the package does not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'eventflows.testing' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"eventflows.testing.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

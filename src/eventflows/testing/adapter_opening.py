@@ -1,0 +1,318 @@
+"""C13 to C18, C24, C47, C48, C55 and C57: opening, closing, refusals and time-outs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from eventflows.errors import (
+    AuthenticationError,
+    BrokerError,
+    ClosedError,
+    ConfigError,
+    ConnectionFailedError,
+    LeaseLostError,
+    NotFoundError,
+)
+from eventflows.locate import open_publisher, open_subscriber, resolve
+from eventflows.message import Message
+from eventflows.policy import Settlement, Verdict
+from eventflows.testing.cases import PLENTY, Cases, bodies, numbered
+from eventflows.testing.conditions import Background, wait_until
+
+SHORT = 1.0  # seconds: the time-out of calls that are never answered
+
+
+def _files() -> int:
+    """Count the open files and sockets of this process; 0 where the system does not say."""
+    place = pathlib.Path("/proc/self/fd")
+    return len(os.listdir(place)) if place.exists() else 0
+
+
+class Refusals(Cases):
+    """C13 to C18: what goes wrong has a name."""
+
+    def test_c13_publishing_after_close_raises(self) -> None:
+        """A closed publisher says so."""
+        publisher = self.opened_publisher()
+        publisher.close()
+        with pytest.raises(ClosedError):
+            publisher.publish([Message(b"late")])
+
+    def test_c13_sending_after_close_raises(self) -> None:
+        """A closed publisher does not take a batch either."""
+        publisher = self.opened_publisher()
+        publisher.close()
+        with pytest.raises(ClosedError):
+            publisher.send([Message(b"late")])
+
+    def test_c13_receiving_after_close_raises(self) -> None:
+        """A closed subscriber says so."""
+        subscriber = self.opened()
+        subscriber.close()
+        with pytest.raises(ClosedError):
+            subscriber.receive(1, max_bytes=PLENTY, timeout=SHORT)
+
+    def test_c13_the_second_close_does_nothing(self) -> None:
+        """Closing again, or closing what was never opened, does nothing and raises nothing."""
+        for adapter in (self.opened_publisher(), self.opened(), self.broker.subscriber(self.topic)):
+            adapter.close()
+            adapter.close()
+
+    def test_c14_a_missing_source_is_found_out_at_the_first_use(self) -> None:
+        """A subscriber of what does not exist can be made; using it raises `NotFoundError` within 30 s."""
+        url = self.broker.missing_url("source")
+        if url is None:
+            self.skip("has no missing source in its harness")
+        subscriber = self.keep(open_subscriber(url, **self.broker.source_options))
+        self._raises(NotFoundError, subscriber.open, lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=25))
+
+    def test_c14_a_missing_destination_is_found_out_at_the_first_use(self) -> None:
+        """A publisher to what does not exist can be made; using it raises `NotFoundError` within 30 s."""
+        url = self.broker.missing_url("destination")
+        if url is None:
+            self.skip("has no missing destination in its harness")
+        publisher = self.keep(open_publisher(url, **self.broker.destination_options))
+        self._raises(NotFoundError, publisher.open, lambda: _publish_one(publisher.publish))
+
+    def _raises(self, kind: type[BrokerError], *calls: Callable[[], object]) -> BrokerError:
+        def use() -> None:
+            for call in calls:
+                call()
+
+        with pytest.raises(kind) as caught:
+            Background(use).result(30.0 + self.broker.slack, f"{kind.__name__} at the first use")
+        return caught.value
+
+    def test_c15_bad_credentials_are_refused_without_showing_them(self) -> None:
+        """Credentials that the broker refuses raise `AuthenticationError`, not retryable, the secret in no text."""
+        bad = self.broker.bad_credentials()
+        if bad is None:
+            self.skip("has no bad credentials in its harness")
+        url, options, secret = bad
+        subscriber = self.keep(open_subscriber(url, **options))
+        error = self._raises(
+            AuthenticationError, subscriber.open, lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=25)
+        )
+        shown = " ".join(map(str, (error, repr(error), repr(error.__cause__), repr(subscriber))))
+        assert (error.retryable, secret in shown) == (False, False)
+
+    def test_c16_an_unreachable_broker_is_a_retryable_failure(self) -> None:
+        """A place where nobody listens raises `ConnectionFailedError` in time, the native error as its cause."""
+        url = self.broker.unreachable_url()
+        if url is None:
+            self.skip("has no unreachable place in its harness")
+        subscriber = self.keep(open_subscriber(url, **self.broker.source_options))
+        error = self._raises(
+            ConnectionFailedError,
+            lambda: subscriber.open(timeout=5.0),
+            lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=5.0),
+        )
+        assert (error.retryable, error.__cause__ is not None) == (True, True)
+
+    def test_c17_every_native_error_maps_as_documented(self) -> None:
+        """Each error of the client becomes the class, and the retryability, that the adapter's table says."""
+        table = self.broker.error_table()
+        if table is None:
+            self.skip("has no table of native errors in its harness")
+        rows = list(table)
+        got = [(type(error), type(ours := self.broker.translate(error)), ours.retryable) for error, _, _ in rows]
+        assert got == [(type(error), kind, retryable) for error, kind, retryable in rows]
+
+    def test_c17_a_translated_error_has_its_cause(self) -> None:
+        """The native error stays reachable as the cause."""
+        rows = list(self.broker.error_table() or ())
+        if not rows:
+            self.skip("has no table of native errors in its harness")
+        assert [self.broker.translate(error).__cause__ is error for error, _, _ in rows] == [True] * len(rows)
+
+    def test_c18_an_unknown_option_is_refused(self) -> None:
+        """An option that the adapter does not have, in the URL or as a keyword, raises `ConfigError` at once."""
+        url, options = self.broker.source(self.topic)
+        mark = "&" if "?" in url else "?"
+        with pytest.raises(ConfigError):
+            open_subscriber(f"{url}{mark}no-such-option=1", **options)
+        with pytest.raises(ConfigError):
+            open_subscriber(url, **options, no_such_option=1)
+        with pytest.raises(ConfigError):
+            open_publisher(self.broker.destination(self.topic)[0], no_such_option=1)
+
+    def test_c18_opening_one_url_never_alters_another(self) -> None:
+        """What a URL means does not depend on what was opened before it."""
+        url, options = self.broker.source(self.topic)
+        before = resolve(url, options, "source")
+        other, others = self.broker.source(self.fresh(), None, **(self.broker.short_lease() or {}))
+        self.keep(open_subscriber(other, **others)).open(timeout=self.broker.patience)
+        assert resolve(url, options, "source")[1:] == before[1:]
+
+
+def _publish_one(publish: Callable[[Sequence[Message]], Sequence[object]]) -> None:
+    """Publish one message and raise its error."""
+    for result in publish([Message(b"x")]):
+        error = getattr(result, "error", None)
+        if error is not None:
+            raise error
+
+
+class Lives(Cases):
+    """C24, C47, C48, C55 and C57: opened, closed, interrupted, left without an answer."""
+
+    def test_c24_two_sources_do_not_mix(self) -> None:
+        """Each source gives its own messages, and closing one leaves the other running."""
+        other = self.fresh()
+        self.publish(b"here")
+        self.publish(b"there", b"there again", topic=other)
+        first, second = self.opened(), self.opened(topic=other)
+        got = bodies(self.take(first, 1))
+        first.close()
+        assert (got, sorted(bodies(self.take(second, 2)))) == (  # type: ignore[type-var]
+            [b"here"], [b"there", b"there again"],
+        )  # fmt: skip
+
+    def test_c47_the_native_object_is_of_the_documented_type(self) -> None:
+        """`Delivery.native` is the client's own object, of the type that the adapter documents."""
+        if self.broker.native_type is None:
+            self.skip("names no native type in its harness")
+        self.publish(b"body")
+        [got] = self.take(self.opened(), 1)
+        assert isinstance(got.delivery.native, self.broker.native_type)
+
+    def test_c48_wake_ends_a_blocked_receive(self) -> None:
+        """A `receive` that waits for messages returns early when it is woken, and its owner can close."""
+        subscriber = self.opened()
+
+        def own() -> None:
+            subscriber.receive(1, max_bytes=PLENTY, timeout=60)
+            subscriber.close(timeout=5)
+
+        owner = Background(own)
+        subscriber.wake()
+        owner.result(5 + self.broker.slack, "the woken receive, and close")
+
+    def test_c48_wake_counts_before_the_next_receive_too(self) -> None:
+        """A wake that comes before `receive` is not forgotten."""
+        subscriber = self.opened()
+        subscriber.wake()
+        self.returns(self.broker.slack, lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=60), "woken receive")
+
+    def test_c48_close_keeps_its_timeout_while_a_receive_is_blocked(self) -> None:
+        """`close` returns within its time-out although another thread is in a `receive`."""
+        subscriber = self.opened()
+        inside = threading.Event()
+
+        def block() -> object:
+            inside.set()
+            return subscriber.receive(1, max_bytes=PLENTY, timeout=60)
+
+        blocked = Background(block)
+        inside.wait(5)
+        self.returns(5, lambda: subscriber.close(timeout=5), "close with a receive blocked")
+        subscriber.wake()
+        wait_until(lambda: not blocked.running, 5 + self.broker.slack, what="the receive of a closed subscriber")
+
+    def frozen(self, operation: str, call: Callable[[], object]) -> None:
+        """Check that one call keeps its time-out while the broker answers nothing of its kind."""
+        self.fault("freeze")(operation)
+        self._exit.callback(self.fault("thaw"), operation)
+        self.returns(SHORT, call, f"{operation} against a broker that does not answer")
+
+    def test_c55_open_keeps_its_timeout(self) -> None:
+        """Opening against a peer that accepts and never answers returns in time."""
+        url = self.broker.silent_url()
+        if url is not None:
+            subscriber = self.keep(open_subscriber(url, **self.broker.source_options))
+            self.returns(SHORT, lambda: subscriber.open(timeout=SHORT), "open against a silent peer")
+            return
+        subscriber = self.keep(self.broker.subscriber(self.topic))
+        self.frozen("open", lambda: subscriber.open(timeout=SHORT))
+
+    def test_c55_publish_keeps_its_timeout(self) -> None:
+        """Publishing to a peer that never answers returns in time."""
+        url = self.broker.silent_url()
+        if url is not None:
+            publisher = self.keep(open_publisher(url, **self.broker.destination_options))
+            self.returns(
+                SHORT, lambda: publisher.publish([Message(b"x")], timeout=SHORT), "publish to a silent peer"
+            )
+            return
+        publisher = self.opened_publisher()
+        self.frozen("publish", lambda: publisher.publish([Message(b"x")], timeout=SHORT))
+
+    def test_c55_receive_keeps_its_timeout(self) -> None:
+        """Receiving from a broker that stopped to answer returns in time."""
+        subscriber = self.opened()
+        self.frozen("receive", lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=SHORT))
+
+    def test_c55_settle_keeps_its_timeout(self) -> None:
+        """Settling at a broker that stopped to answer returns in time."""
+        self.publish(b"held")
+        subscriber = self.opened()
+        held = [Settlement(verdict=Verdict.ACK, spans=[self.take(subscriber, 1)[0].span])]
+        self.frozen("settle", lambda: subscriber.settle(held, durable=True, timeout=SHORT))
+
+    def test_c55_extend_keeps_its_timeout(self) -> None:
+        """Extending a lease at a broker that stopped to answer returns in time."""
+        if self.can.lease == "none":
+            return  # nothing can be extended, which C41 checks
+        self.publish(b"held")
+        subscriber = self.opened()
+        held = self.take(subscriber, 1)[0].delivery
+        self.frozen("extend", lambda: subscriber.extend([held], 10, timeout=SHORT))
+
+    def test_c55_close_keeps_its_timeout(self) -> None:
+        """Closing, with a message held, at a broker that stopped to answer returns in time."""
+        self.publish(b"held")
+        subscriber = self.opened()
+        self.take(subscriber, 1)
+        self.frozen("settle", lambda: subscriber.close(timeout=SHORT))
+
+    def test_c57_opening_again_leaks_no_thread_and_no_file(self) -> None:
+        """Opening an open subscriber again and again leaves as many threads, files and sockets as once."""
+        subscriber = self.opened()
+        self.receive(subscriber, 1, 0.1)
+        threads, files = threading.active_count(), _files()
+        for _ in range(8):
+            subscriber.open(timeout=self.broker.patience)
+            self.receive(subscriber, 1, 0.1)
+        self._no_more_than(threads, files)
+
+    def test_c57_closing_leaks_no_thread_and_no_file(self) -> None:
+        """A publisher and a subscriber that were used and closed leave no thread, file or socket behind."""
+        self._use_both()
+        threads, files = threading.active_count(), _files()
+        for _ in range(8):
+            self._use_both()
+        self._no_more_than(threads, files)
+
+    def _use_both(self) -> None:
+        publisher, subscriber = self.broker.publisher(self.topic), self.broker.subscriber(self.topic)
+        with publisher, subscriber:
+            publisher.publish([Message(b"used")])
+            self.receive(subscriber, 1, 0.1)
+
+    def _no_more_than(self, threads: int, files: int) -> None:
+        deadline = time.monotonic() + 5
+        while threading.active_count() > threads or _files() > files:
+            if time.monotonic() > deadline:
+                pytest.fail(
+                    f"{threading.active_count()} threads and {_files()} files, where {threads} and {files} were: "
+                    f"{[thread.name for thread in threading.enumerate()]}"
+                )
+            threading.Event().wait(0.05)
+
+    def test_c57_opening_again_fences_what_was_held(self) -> None:
+        """What was received before an adapter was opened again cannot be settled any more, and comes again."""
+        self.publish(*numbered(3))
+        subscriber = self.opened()
+        held = self.take(subscriber, 3)
+        lanes = {id(one.chunk.lane): one.chunk.lane for one in held}.values()
+        subscriber.open(timeout=self.broker.patience)
+        failures = self.ack(subscriber, held)
+        assert [type(one.error) for one in failures] == [LeaseLostError] * 3
+        assert [lane.lost for lane in lanes if lane is not None] == [True for lane in lanes if lane is not None]
+        assert len(set(bodies(self.take(subscriber, 3)))) == 3
