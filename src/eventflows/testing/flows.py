@@ -77,24 +77,26 @@ class FlowCases(Cases):
         options: dict[str, object] | None = None,
         key: str | Callable[[Any], str | None] | None = None,
         **settings: Any,  # noqa: ANN401 - the flow's own options
-    ) -> Flow:
+    ) -> Flow[..., Any]:
         """Make a flow of raw bodies, named by the case."""
 
-        def apply(input: bytes) -> object:  # noqa: A002 - the name that the platform gives it
+        def apply(input: bytes) -> object:
             return calls(input)
 
-        url, given = self.broker.source(source or self.topic, group, **(options or {}))
-        settings = {"name": f"conformance-{self.prefix}{self.case:02d}", "retry": QUICK, "workers": 1} | settings
-        flow = eventflows.subscriber(url, **settings, **given)(apply)
+        source_options: dict[str, Any]
+        url, source_options = self.broker.source(source or self.topic, group, **(options or {}))
+        given: dict[str, Any] = {"name": f"conformance-{self.prefix}{self.case:02d}", "retry": QUICK}
+        given |= {**settings, **source_options}
+        flow = eventflows.subscriber(url, **given)(apply)
         if destination is not None:
-            url, given = self.broker.destination(destination)
-            flow = eventflows.publisher(url, key=key, **given)(flow)
+            destination_options: dict[str, Any]
+            url, destination_options = self.broker.destination(destination)
+            flow = eventflows.publisher(url, key=key, **destination_options)(flow)
         return flow
 
-    def run(self, *flows: Flow, **how: Any) -> RunResult:  # noqa: ANN401 - the options of run()
-        """Run one flow to its end; one that hangs is stopped, and fails the case."""
+    def run(self, flow: Flow[..., Any], **how: Any) -> RunResult:  # noqa: ANN401 - the options of run()
+        """Run a flow to its end; one that hangs is stopped, and fails the case."""
         how = ({} if how else {"until_idle": IDLE}) | {"signals": False} | how
-        [flow] = flows
         running: Background[RunResult] = Background(lambda: flow.run(**how))
         try:
             return running.result(self.broker.patience, f"run({', '.join(how)}) of {flow!r}")
@@ -103,7 +105,7 @@ class FlowCases(Cases):
                 flow.stop()
 
     @contextmanager
-    def running(self, flow: Flow) -> Iterator[Background[RunResult]]:
+    def running(self, flow: Flow[..., Any]) -> Iterator[Background[RunResult]]:
         """Run a flow while the body of the `with` goes on, then drain it; gives the run."""
         running: Background[RunResult] = Background(lambda: flow.run(signals=False))
         try:

@@ -1,0 +1,65 @@
+"""The embedded broker under test, in memory and in a file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import ClassVar
+
+from eventflows.adapters.local import local_broker
+from eventflows.testing import Faults, Harness
+
+
+class LocalHarness(Harness):
+    """`local://`, in memory."""
+
+    name = "local in memory"
+    allowed_skips: ClassVar[Mapping[int, str] | None] = {
+        8: "claims no limit of the body, so the case of one byte more cannot be",
+        14: "makes a topic or queue at its first use, so none is missing",
+        15: "has no credentials",
+        16: "has no network, so no place is unreachable",
+        17: "has no client whose errors could be mapped",
+        33: "settles each message alone: it has no position that could have gaps",
+        34: "settles each message alone: it has no position that could be committed",
+        47: "has no client whose objects could be shown",
+        52: "settles each message alone: it has no position that could outlive the topic",
+        53: "fetches nothing ahead, so it has no bytes fetched to be compared",
+        54: "has no generations of members",
+    }
+    patience = 20.0
+    quiet = 0.15
+    lease = 0.5
+    delay = 0.4
+    saturation = 1.0
+    replay_options: ClassVar[Mapping[str, object]] = {"retain": 3600}
+
+    def source_url(self, name: str) -> str:
+        """A memory broker is made by its name."""
+        return f"local://{name}"
+
+    def short_lease(self) -> Mapping[str, object]:
+        """The lease is an option of the source."""
+        return {"lease": self.lease}
+
+    def faults(self, name: str) -> Faults:
+        """The broker has its own."""
+        return local_broker(self.source_url(name)).faults
+
+
+class LocalFileHarness(LocalHarness):
+    """`local://`, in one SQLite file."""
+
+    name = "local in a file"
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="eventflows-conformance-")
+
+    def source_url(self, name: str) -> str:
+        """Every topic of a test is in one file."""
+        return f"local://{name}?file={self._folder}/flows.db"
+
+    def close(self) -> None:
+        """Remove the file."""
+        shutil.rmtree(self._folder, ignore_errors=True)
