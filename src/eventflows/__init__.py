@@ -6,15 +6,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventflows.errors import AuthenticationError as AuthenticationError
     from eventflows.errors import BatchResultError as BatchResultError
+    from eventflows.errors import BrokerError as BrokerError
+    from eventflows.errors import CallTimeoutError as CallTimeoutError
+    from eventflows.errors import CapabilityError as CapabilityError
+    from eventflows.errors import ClosedError as ClosedError
+    from eventflows.errors import CodecError as CodecError
+    from eventflows.errors import ConfigError as ConfigError
+    from eventflows.errors import ConnectionFailedError as ConnectionFailedError
+    from eventflows.errors import DecodeError as DecodeError
+    from eventflows.errors import DrainTimeoutError as DrainTimeoutError
+    from eventflows.errors import EncodeError as EncodeError
+    from eventflows.errors import EventflowsError as EventflowsError
+    from eventflows.errors import GrantError as GrantError
+    from eventflows.errors import HaltedError as HaltedError
+    from eventflows.errors import InvalidMessageError as InvalidMessageError
+    from eventflows.errors import LeaseLostError as LeaseLostError
+    from eventflows.errors import ListenersError as ListenersError
+    from eventflows.errors import LoadError as LoadError
+    from eventflows.errors import MissingExtraError as MissingExtraError
+    from eventflows.errors import NotFoundError as NotFoundError
+    from eventflows.errors import OutcomeUnknownError as OutcomeUnknownError
+    from eventflows.errors import PermissionDeniedError as PermissionDeniedError
     from eventflows.errors import Reject as Reject
     from eventflows.errors import Retry as Retry
+    from eventflows.errors import RunError as RunError
+    from eventflows.errors import ThrottledError as ThrottledError
+    from eventflows.errors import TooLargeError as TooLargeError
+    from eventflows.errors import WorkerLostError as WorkerLostError
+    from eventflows.flow import Flow as Flow
+    from eventflows.flow import publisher as publisher
+    from eventflows.flow import run as run
+    from eventflows.flow import send as send
+    from eventflows.flow import subscriber as subscriber
     from eventflows.locate import open_publisher as open_publisher
     from eventflows.locate import open_subscriber as open_subscriber
     from eventflows.message import Delivery as Delivery
     from eventflows.message import Message as Message
     from eventflows.message import Messages as Messages
+    from eventflows.observe import Observer as Observer
     from eventflows.policy import RetryPolicy as RetryPolicy
+    from eventflows.runner import RunResult as RunResult
     from eventflows.secret import Secret as Secret
 
 __version__ = "0.1.0"

@@ -41,7 +41,14 @@ from typing import ClassVar
 
 
 class EventflowsError(Exception):
-    """Any error that this library raises."""
+    """Any error that this library raises.
+
+    Attributes:
+        result: Of a call that publishes: what `apply` returned, though it was not published. Of a run: the
+            `RunResult` so far. Else None.
+    """
+
+    result: object = None
 
 
 class ConfigError(EventflowsError, ValueError):
@@ -161,13 +168,7 @@ class LeaseLostError(BrokerError):
 
 
 class RunError(EventflowsError):
-    """`run()` ended otherwise than by a drain; everything held was settled or handed back.
-
-    Attributes:
-        result: The `RunResult` so far; None when nothing was received.
-    """
-
-    result: object | None = None
+    """`run()` ended otherwise than by a drain; everything held was settled or handed back."""
 
 
 class HaltedError(RunError):

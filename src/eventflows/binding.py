@@ -1,0 +1,173 @@
+"""What the two decorators were given, checked: a source, a destination."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import attrs
+
+from eventflows.errors import ConfigError
+from eventflows.locate import resolve
+from eventflows.observe import Observer
+from eventflows.policy import RetryPolicy
+
+ORDERS: Final = ("key", "lane", "none")
+
+
+def _refuse(what: str, value: object, expected: str) -> None:
+    raise ConfigError(f"{what}={value!r}: expected {expected}.")
+
+
+def _whole(what: str, value: object, *, none: bool) -> None:
+    if value is None and none:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        _refuse(what, value, "a whole number of at least 1" + (", or None" if none else ""))
+
+
+def _seconds(what: str, value: object) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type]
+        _refuse(what, value, "a finite number of seconds, 0 or more")
+
+
+def _text(what: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value):
+        _refuse(what, value, "text, or None")
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """What `@subscriber` was given."""
+
+    url: str
+    options: Mapping[str, object]
+    name: str | None
+    load: Callable[..., object] | None
+    retry: RetryPolicy
+    dead_letter: str | None
+    order: Literal["key", "lane", "none"] | None
+    guarantee: str
+    workers: int
+    executor: str
+    timeout: float | None
+    batch: int | None
+    batch_wait: float
+    max_in_flight: int | None
+    max_in_flight_bytes: int | None
+    drain_timeout: float
+    observers: Sequence[Observer]
+    algorithm: str | None
+    version: str | None
+
+    def __attrs_post_init__(self) -> None:
+        """Check every value; connects to nothing.
+
+        Raises:
+            ConfigError: A value is wrong; the text names it and what was expected.
+        """
+        self._check_not_yet()
+        for what in ("name", "algorithm", "version", "dead_letter"):
+            _text(what, getattr(self, what))
+        if self.load is not None:
+            check_load(self.load)
+        if not isinstance(self.retry, RetryPolicy):
+            _refuse("retry", self.retry, "a RetryPolicy(...)")
+        if self.order is not None and self.order not in ORDERS:
+            _refuse("order", self.order, '"key", "lane", "none" or None')
+        _whole("workers", self.workers, none=False)
+        _whole("max_in_flight", self.max_in_flight, none=True)
+        _whole("max_in_flight_bytes", self.max_in_flight_bytes, none=True)
+        _seconds("drain_timeout", self.drain_timeout)
+        if isinstance(self.observers, Observer) or not isinstance(self.observers, Sequence):
+            _refuse("observers", type(self.observers).__name__, "a sequence of observers, such as [MyObserver()]")
+        try:
+            resolve(self.url, self.options, "source")
+        except ConfigError as error:
+            raise _with_flow_option(error, self.options) from None
+        if self.dead_letter is not None and self.dead_letter not in ("halt", "drop"):
+            if "://" not in self.dead_letter:
+                _refuse("dead_letter", self.dead_letter, 'a URL, "halt" or "drop"')
+            resolve(self.dead_letter, {}, "destination")
+
+    def _check_not_yet(self) -> None:
+        if self.guarantee not in ("at-least-once", "at-most-once", "exactly-once"):
+            _refuse("guarantee", self.guarantee, '"at-least-once", "at-most-once" or "exactly-once"')
+        if self.executor not in ("thread", "process"):
+            _refuse("executor", self.executor, '"thread" or "process"')
+        not_yet = {
+            f'guarantee="{self.guarantee}"': self.guarantee != "at-least-once",
+            f'executor="{self.executor}"': self.executor != "thread",
+            "timeout=": self.timeout is not None,
+            "batch=": self.batch is not None,
+            "batch_wait=": self.batch_wait != 0,
+        }
+        for what, asked in not_yet.items():
+            if asked:
+                raise ConfigError(f"{what} is not in this version of eventflows yet; leave it out.")
+
+
+@attrs.frozen(kw_only=True)
+class Destination:
+    """What `@publisher` was given."""
+
+    url: str
+    options: Mapping[str, object]
+    key: str | Callable[[Any], str | None] | None
+    headers: Mapping[str, str] | None
+    timeout: float
+    algorithm: str | None
+    version: str | None
+
+    def __attrs_post_init__(self) -> None:
+        """Check every value; connects to nothing.
+
+        Raises:
+            ConfigError: A value is wrong; the text names it and what was expected.
+        """
+        for what in ("algorithm", "version"):
+            _text(what, getattr(self, what))
+        if self.key is not None and not isinstance(self.key, str) and not callable(self.key):
+            _refuse("key", self.key, "text, a function from result to text, or None")
+        if self.headers is not None:
+            pairs = self.headers.items() if isinstance(self.headers, Mapping) else [(None, None)]
+            if not all(isinstance(name, str) and isinstance(value, str) for name, value in pairs):
+                _refuse("headers", type(self.headers).__name__, "a mapping of text to text")
+        _seconds("timeout", self.timeout)
+        resolve(self.url, self.options, "destination")
+
+
+def check_load(load: object) -> int:
+    """Give how many arguments `load` takes: 0, or 1 for the platform's manifest.
+
+    Raises:
+        ConfigError: It is no function, or takes more.
+    """
+    if not callable(load) or inspect.iscoroutinefunction(load):
+        _refuse("load", type(load).__name__, "a plain function load() or load(manifest)")
+        return 0
+    try:
+        parameters = inspect.signature(load).parameters.values()
+    except ValueError:  # a builtin that does not say
+        return 0
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY for p in required):
+        raise ConfigError(f"load={getattr(load, '__qualname__', load)}: expected load() or load(manifest).")
+    return len(required)
+
+
+def _with_flow_option(error: ConfigError, options: Mapping[str, object]) -> ConfigError:
+    flow_options = [field.name for field in attrs.fields(Source) if field.name not in ("url", "options")]
+    for name in options:
+        near = difflib.get_close_matches(name, flow_options, n=1, cutoff=0.7)
+        if near and name in str(error):
+            return ConfigError(f"{error} Of a flow's own options, {near[0]!r} is the nearest.")
+    return error

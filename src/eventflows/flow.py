@@ -1,0 +1,517 @@
+"""`Flow`, and the decorators that make one of a function."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import inspect
+import os
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast
+
+import attrs
+
+from eventflows.binding import Destination, Source, check_load
+from eventflows.codec import decoder, to_messages
+from eventflows.errors import CapabilityError, ConfigError, DecodeError, EventflowsError
+from eventflows.locate import open_publisher, open_subscriber
+from eventflows.message import Delivery, Message, Messages
+from eventflows.observe import Observer
+from eventflows.policy import RetryPolicy
+from eventflows.protocols import Browsable, Publisher
+from eventflows.runner import Plan, Runner, RunResult
+from eventflows.runner.lifecycle import supervise
+from eventflows.runner.loop import call_in_loop
+from eventflows.runner.outputs import key_of
+from eventflows.shown import Description, Preview, PreviewRow
+from eventflows.signature import check_function, in_class_body, name_of, resolve
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PREVIEW_TIMEOUT = 10.0
+
+
+class Decorator:
+    """What `@subscriber(...)` and `@publisher(...)` return: makes a `Flow` of a function, or of a `Flow`."""
+
+    def __init__(self, binding: Source | Destination) -> None:
+        self._binding = binding
+
+    def __call__(self, function: Callable[P, R]) -> Flow[P, R]:
+        """Decorate.
+
+        Raises:
+            ConfigError: It cannot be an `apply`, or the flow has a source or destination already.
+        """
+        where = "@subscriber" if isinstance(self._binding, Source) else "@publisher"
+        if in_class_body(1):
+            raise ConfigError(
+                f"{where} inside a class body: there is no instance yet. "
+                "Decorate the bound method: subscriber(url)(scorer.apply)."
+            )
+        former = function if isinstance(function, Flow) else None
+        plain = former.__wrapped__ if former is not None else function
+        source, destination = (former._source, former._destination) if former is not None else (None, None)
+        if isinstance(self._binding, Source):
+            if source is not None:
+                raise ConfigError(f"{where}: flow {name_of(plain)} has a source already: {source.url}.")
+            source = self._binding
+        else:
+            if destination is not None:
+                raise ConfigError(f"{where}: flow {name_of(plain)} has a destination already: {destination.url}.")
+            destination = self._binding
+        loads = source is not None and source.load is not None
+        # The other decorator may still bring load=, so one that only publishes may take a state.
+        check_function(plain, where=where, loads=loads or source is None)
+        return Flow(cast("Callable[P, R]", plain), source, destination)
+
+
+class Flow(Generic[P, R]):
+    """An `apply` with a source, a destination or both. Made by the decorators.
+
+    Called, one with a source is the plain function; one with only a destination computes,
+    publishes the return value, waits for the broker's confirmation and returns the value.
+    """
+
+    def __init__(
+        self, function: Callable[P, R], source: Source | None, destination: Destination | None
+    ) -> None:
+        self.__wrapped__ = function
+        self.__signature__ = inspect.signature(function)
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__qualname__ = getattr(function, "__qualname__", self.__name__)
+        self.__module__ = getattr(function, "__module__", None) or "__main__"
+        self.__doc__ = function.__doc__
+        self._source = source
+        self._destination = destination
+        self._lock = threading.Lock()
+        self._state: list[object] = []
+        self._state_of: int | None = None
+        self._open: Publisher | None = None
+        self._open_in: int | None = None
+        self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        """The function's own."""
+        return getattr(self.__wrapped__, "__annotations__", {})
+
+    @property
+    def name(self) -> str:
+        """The flow's name: `name=`, else `<file stem or module>:<qualname>`."""
+        given = self._source.name if self._source is not None else None
+        return given or name_of(self.__wrapped__)
+
+    @property
+    def source(self) -> str | None:
+        """The source's URL; None without one."""
+        return None if self._source is None else self._source.url
+
+    @property
+    def destination(self) -> str | None:
+        """The destination's URL; None without one."""
+        return None if self._destination is None else self._destination.url
+
+    def __repr__(self) -> str:
+        """Show name, source and destination."""
+        return f"Flow({self.name!r}, source={self.source!r}, destination={self.destination!r})"
+
+    def __reduce__(self) -> str:
+        """Pickle by reference: module and qualified name."""
+        return self.__qualname__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the plain function; without a source, publish what it returns, too.
+
+        Raises:
+            EncodeError: The result cannot be written as a message; `error.result` holds it.
+            BrokerError: It was not confirmed as published; `error.result` holds the result.
+        """
+        if self._destination is None or self._source is not None:
+            return self.__wrapped__(*args, **kwargs)
+        result = self.__wrapped__(*args, **kwargs)
+        if inspect.isawaitable(result):
+            return cast("R", self._publish_awaited(result))
+        self._publish(result)
+        return result
+
+    async def _publish_awaited(self, pending: Any) -> object:  # noqa: ANN401 - any awaitable
+        result = await pending
+        await asyncio.to_thread(self._publish, result)
+        return result
+
+    def _publish(self, result: object) -> None:
+        assert self._destination is not None  # noqa: S101 - for the type checker; the caller looked
+        if result is None:
+            return
+        try:
+            batch = _outputs(result, self._destination)
+            if not batch:
+                return
+            publisher = self._connection()
+            for answer in publisher.publish(batch, timeout=self._destination.timeout):
+                if answer.error is not None:
+                    raise answer.error
+        except EventflowsError as error:
+            error.result = result
+            raise
+
+    def _connection(self) -> Publisher:
+        assert self._destination is not None  # noqa: S101 - for the type checker; the caller looked
+        with self._lock:
+            if self._open is None or self._open_in != os.getpid():
+                publisher = open_publisher(self._destination.url, **self._destination.options)
+                publisher.open(timeout=self._destination.timeout)
+                if self._open_in is None:
+                    _close_at_exit(self)
+                self._open, self._open_in = publisher, os.getpid()
+            return self._open
+
+    def close(self) -> None:
+        """Close the connection that calls of this flow publish through; the next call opens another."""
+        with self._lock:
+            publisher, self._open = self._open, None
+        if publisher is not None and self._open_in == os.getpid():
+            publisher.close()
+
+    def run(
+        self, *, limit: int | None = None, until_idle: float | None = None, signals: bool = True
+    ) -> RunResult:
+        """Run until it is stopped, limited or idle; then drain.
+
+        Args:
+            limit: Inputs to settle finally (acknowledge or dead-letter); no more are taken. None: no limit.
+            until_idle: Drain after so many seconds without a message, counted once the source can be received
+                from and nothing is in flight or waits for a retry. None: never.
+            signals: Drain on SIGINT and SIGTERM, stop waiting on the second; on the main thread only.
+
+        Returns:
+            What it did, in numbers.
+
+        Raises:
+            ConfigError: It has no source, or something about it is wrong. Nothing was received.
+            BrokerError: A broker could not be reached, or refused, at the start. Nothing was received.
+            HaltedError: A message could not be handled and there is no place for it; its position has not moved.
+            LoadError: `load()` raised. Nothing was received.
+            DrainTimeoutError: Work was still going on at the end of the drain time; it comes again.
+        """
+        return run(self, limit=limit, until_idle=until_idle, signals=signals)[0]
+
+    def stop(self) -> None:
+        """Drain every run of this flow and make it return; from any thread. Does not wait."""
+        for runner in list(self._runners):
+            runner.stop()
+
+    @contextlib.contextmanager
+    def running(self, *, limit: int | None = None, until_idle: float | None = None) -> Iterator[Flow[P, R]]:
+        """Run in the background while the block lasts; drain at its end.
+
+        Raises:
+            EventflowsError: What `run` raises; at the end of the block.
+        """
+        done = threading.Event()
+        runner = Runner(self.plan(), limit=limit, until_idle=until_idle, done=done)
+        self._runners.add(runner)
+        runner.start()
+        runner.wait_ready(timeout=60.0)
+        try:
+            yield self
+        finally:
+            runner.stop()
+            while not runner.ended:
+                done.wait()
+        if runner.error is not None:
+            raise runner.error
+
+    def describe(self) -> Description:
+        """Describe the flow as a frozen value with text and HTML display; secrets are hidden."""
+        source, destination = self._source, self._destination
+        hidden = ("url", "options", "name", "key", "headers")
+        settings: dict[str, object] = {}
+        for binding in filter(None, (source, destination)):
+            for field in attrs.fields(type(binding)):
+                value = getattr(binding, field.name)
+                if field.name not in hidden and value != field.default:
+                    label = "publish_timeout" if field.name == "timeout" and binding is destination else field.name
+                    settings[label] = getattr(value, "__qualname__", value)
+        settings = {name: value for name, value in settings.items() if value is not None and value != ()}
+        return Description(
+            name=self.name,
+            source=self.source,
+            source_options=dict(source.options) if source is not None else {},
+            destination=self.destination,
+            destination_options=dict(destination.options) if destination is not None else {},
+            settings=settings,
+        )
+
+    def preview(self, n: int = 5) -> Preview:
+        """Show what `apply` would do with messages that wait; nothing is taken, published or committed.
+
+        Args:
+            n: Most messages.
+
+        Raises:
+            ConfigError: It has no source.
+            CapabilityError: The source cannot be looked at without taking.
+            BrokerError: The source cannot be reached.
+            LoadError: `load()` raised.
+        """
+        plan = self.plan()
+        subscriber = plan.subscriber()
+        if not isinstance(subscriber, Browsable):
+            raise CapabilityError(f"{plan.source} cannot be looked at without taking messages from it.")
+        try:
+            deliveries = subscriber.peek(n, timeout=PREVIEW_TIMEOUT)
+        finally:
+            subscriber.close()
+        call = plan.prepare() if deliveries else None
+        return Preview([_try(plan, call, delivery) for delivery in deliveries])
+
+    def plan(self) -> Plan:
+        """Say what the runner is to do; resolves annotations, connects to nothing.
+
+        Raises:
+            ConfigError: It has no source, or an annotation cannot be resolved.
+        """
+        source, destination = self._source, self._destination
+        if source is None:
+            raise ConfigError(
+                f"flow {self.name} has no source, so there is nothing to run: call it, or add @subscriber(url)."
+            )
+        check_function(self.__wrapped__, where="@subscriber", loads=source.load is not None)
+        resolved = resolve(self.__wrapped__, self.__signature__, self.name)
+        letters = source.dead_letter if source.dead_letter not in (None, "halt", "drop") else None
+        return Plan(
+            name=self.name,
+            source=source.url,
+            subscriber=lambda: open_subscriber(source.url, **source.options),
+            prepare=lambda: self._prepared(resolved.takes_state),
+            decoder=decoder(resolved.input),
+            wants_delivery=resolved.delivery,
+            destination=None if destination is None else destination.url,
+            publisher=None if destination is None else lambda: open_publisher(destination.url, **destination.options),
+            key=None if destination is None else destination.key,
+            headers=None if destination is None else destination.headers,
+            publish_timeout=30.0 if destination is None else destination.timeout,
+            dead_letter=source.dead_letter,
+            dead_letter_publisher=None if letters is None else lambda: open_publisher(letters),
+            retry=source.retry,
+            order=source.order,
+            workers=source.workers,
+            max_in_flight=source.max_in_flight,
+            max_in_flight_bytes=source.max_in_flight_bytes,
+            drain_timeout=source.drain_timeout,
+            observers=source.observers,
+        )
+
+    def _prepared(self, takes_state: bool) -> Callable[..., Any]:
+        """Load the state, once per process, and bind it."""
+        function: Callable[..., Any] = self.__wrapped__
+        load = self._source.load if self._source is not None else None
+        if inspect.iscoroutinefunction(function):
+            function = call_in_loop(function)
+        if load is None:
+            return function
+        with self._lock:
+            if self._state_of != os.getpid():
+                self._state = [load(None) if check_load(load) else load()]
+                self._state_of = os.getpid()
+            state = self._state[0]
+        if not takes_state:
+            return function
+        return lambda value, **delivery: function(value, state, **delivery)
+
+
+def subscriber(
+    source: str,
+    *,
+    name: str | None = None,
+    load: Callable[..., object] | None = None,
+    retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen, and shown so in the signature
+    dead_letter: str | None = None,
+    order: Literal["key", "lane", "none"] | None = None,
+    guarantee: Literal["at-least-once", "at-most-once", "exactly-once"] = "at-least-once",
+    workers: int = 1,
+    executor: Literal["thread", "process"] = "thread",
+    timeout: float | None = None,
+    batch: int | None = None,
+    batch_wait: float = 0.0,
+    max_in_flight: int | None = None,
+    max_in_flight_bytes: int | None = None,
+    drain_timeout: float = 30.0,
+    observers: Sequence[Observer] = (),
+    algorithm: str | None = None,
+    version: str | None = None,
+    **options: object,
+) -> Decorator:
+    """Make `apply` run once for each message of a topic or queue. Nothing is connected until it runs.
+
+    Args:
+        source: The URL to read from, such as `local://orders`.
+        name: Of the flow; None: `<file stem or module>:<qualname>`.
+        load: Called once per process before the first message; what it returns is the second argument of `apply`.
+        retry: How often, and how soon, a failed message is tried again.
+        dead_letter: Where a message goes that has no next attempt: a URL, "halt" or "drop". None: the broker's own
+            dead-letter place, and where it has none, the flow halts.
+        order: What runs one at a time, in order: messages of one "key", of one "lane", or nothing ("none"). None: by
+            key where the source has keys.
+        guarantee: "at-least-once"; the others are not in this version.
+        workers: How many messages are worked on at once.
+        executor: "thread"; "process" is not in this version.
+        timeout: Not in this version.
+        batch: Not in this version.
+        batch_wait: Not in this version.
+        max_in_flight: Messages held at once, at most. None: about a second's work for each worker.
+        max_in_flight_bytes: Bytes of bodies held at once, at most. None: 64 MiB.
+        drain_timeout: Seconds that a stop waits for what runs.
+        observers: Told what happens.
+        algorithm: For the catalogue: "owner/name".
+        version: For the catalogue: "1.2.0".
+        options: The adapter's own, as in the URL.
+
+    Raises:
+        ConfigError: Something is wrong; the text says what, and the nearest valid name.
+    """
+    return Decorator(
+        Source(
+            url=source, options=options, name=name, load=load, retry=retry, dead_letter=dead_letter, order=order,
+            guarantee=guarantee, workers=workers, executor=executor, timeout=timeout, batch=batch,
+            batch_wait=batch_wait, max_in_flight=max_in_flight, max_in_flight_bytes=max_in_flight_bytes,
+            drain_timeout=drain_timeout, observers=observers, algorithm=algorithm, version=version,
+        )
+    )  # fmt: skip
+
+
+def publisher(
+    destination: str,
+    *,
+    key: str | Callable[[Any], str | None] | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    algorithm: str | None = None,
+    version: str | None = None,
+    **options: object,
+) -> Decorator:
+    """Make the return value of `apply` go to a topic or queue. Nothing is connected until it is called or runs.
+
+    Args:
+        destination: The URL to write to, such as `local://scores`.
+        key: The key of every output, or a function from the result to its key. None: the input's key.
+        headers: Of every output.
+        timeout: Seconds to wait for the broker's confirmation.
+        algorithm: For the catalogue: "owner/name".
+        version: For the catalogue: "1.2.0".
+        options: The adapter's own, as in the URL.
+
+    Raises:
+        ConfigError: Something is wrong; the text says what, and the nearest valid name.
+    """
+    return Decorator(
+        Destination(
+            url=destination, options=options, key=key, headers=headers, timeout=timeout,
+            algorithm=algorithm, version=version,
+        )
+    )  # fmt: skip
+
+
+def run(
+    *flows: Flow[..., Any], limit: int | None = None, until_idle: float | None = None, signals: bool = True
+) -> list[RunResult]:
+    """Run several flows together until each is stopped, limited or idle; when one fails, the others drain.
+
+    Args:
+        flows: Each has a source.
+        limit: Inputs that each settles finally, at most.
+        until_idle: Drain each after so many seconds without anything to do.
+        signals: Drain on SIGINT and SIGTERM, stop waiting on the second; on the main thread only.
+
+    Returns:
+        What each did, in the order given.
+
+    Raises:
+        EventflowsError: What `Flow.run` raises; the first failure.
+    """
+    if not flows:
+        raise ConfigError("run(): give it at least one flow.")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise ConfigError(f"limit={limit!r}: expected a whole number of at least 1, or None.")
+    if until_idle is not None and (not isinstance(until_idle, (int, float)) or not 0 <= until_idle < float("inf")):
+        raise ConfigError(f"until_idle={until_idle!r}: expected a finite number of seconds, or None.")
+    for flow in flows:
+        if not isinstance(flow, Flow):
+            raise ConfigError(f"run(): {flow!r} is not a flow; decorate it with @subscriber(url).")
+    done = threading.Event()
+    runners = [Runner(flow.plan(), limit=limit, until_idle=until_idle, done=done) for flow in flows]
+    for flow, runner in zip(flows, runners, strict=True):
+        flow._runners.add(runner)
+    supervise(runners, done, signals=signals)
+    for runner in runners:
+        if runner.error is not None:
+            raise runner.error
+    return [runner.result() for runner in runners]
+
+
+def send(url: str, *values: object, key: str | None = None) -> list[str | None]:
+    """Publish values from a notebook or a script, and wait for the broker's confirmation.
+
+    Args:
+        url: The destination.
+        values: Encoded as results of `apply` are.
+        key: Of all of them; None: no key.
+
+    Returns:
+        The ids, in order.
+
+    Raises:
+        ConfigError: Something is wrong with the URL.
+        EncodeError: A value cannot be written; nothing was published.
+        BrokerError: A message was not confirmed; those before it may have been published.
+    """
+    batch = [message for value in values for message in to_messages(value, key=key)]
+    with open_publisher(url) as connection:
+        answers = connection.publish(batch) if batch else []
+    for answer in answers:
+        if answer.error is not None:
+            raise answer.error
+    return [answer.id for answer in answers]
+
+
+def _outputs(result: object, destination: Destination) -> list[Message]:
+    values = result.values if isinstance(result, Messages) else (result,)
+    made: list[Message] = []
+    for value in values:
+        for message in to_messages(value, key=key_of(destination.key, value), headers=destination.headers):
+            made.append(message if message.id else attrs.evolve(message, id=uuid.uuid4().hex))  # noqa: PERF401
+    return made
+
+
+def _try(plan: Plan, call: Callable[..., Any] | None, delivery: Delivery) -> PreviewRow:
+    assert call is not None  # noqa: S101 - for the type checker: there is a delivery
+    try:
+        value = plan.decoder.by_type(delivery.message.body, delivery.message.content_type)
+    except DecodeError as error:
+        return PreviewRow(None, None, error, 0.0)
+    extra = {} if plan.wants_delivery is None else {plan.wants_delivery: delivery}
+    began = time.perf_counter()
+    try:
+        output, failure = call(value, **extra), None
+    except Exception as error:  # noqa: BLE001 - what apply raises is what a preview shows
+        output, failure = None, error
+    return PreviewRow(value, output, failure, time.perf_counter() - began)
+
+
+def _close_at_exit(flow: Flow[..., Any]) -> None:
+    reference = weakref.ref(flow)
+
+    def close() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.close()
+
+    atexit.register(close)

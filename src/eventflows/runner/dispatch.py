@@ -1,0 +1,274 @@
+"""Who runs what next: runs of messages for workers, in the order that the flow asks for."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from eventflows.runner.held import Held, Span
+from eventflows.runner.workers import Report, Run, Unit, Worker
+
+RUN_SECONDS: Final = 0.02
+"""Length of a run in time: short enough to spread, long enough to pay for the hand-over."""
+STUCK_SECONDS: Final = 0.05
+"""A worker this long on one run gives its tail to one that is free."""
+
+
+class Queue:
+    """The messages of one unit of order, waiting for each other."""
+
+    __slots__ = ("busy", "leaving", "parked", "spans", "unit")
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.spans: deque[Span] = deque()
+        self.busy = False
+        self.parked = False
+        self.leaving = False
+        """Its first message was handed back: what its worker returns follows."""
+
+    @property
+    def free(self) -> bool:
+        """Whether its first message may run."""
+        return bool(self.spans) and not self.busy and not self.parked
+
+    def put_back(self, spans: Iterable[Span]) -> None:
+        """Put earlier messages where they were."""
+        self.spans = deque(sorted([*spans, *self.spans], key=lambda span: (span[0].number, span[1])))
+
+
+class Dispatch:
+    """Gives runs to workers. Only the pump calls it.
+
+    Args:
+        workers: Started.
+        order: What order is kept within.
+    """
+
+    def __init__(self, workers: Sequence[Worker], order: Literal["key", "lane", "none"]) -> None:
+        self._workers = workers
+        self._order = order
+        self._loose: deque[Span] = deque()
+        self._ready: deque[Queue] = deque()
+        self._queues: dict[Unit, Queue] = {}
+        self._due: list[tuple[float, int, Queue | None, Span]] = []
+        self._ticket = 0
+        self._average: float | None = None
+        self._began: dict[Worker, float] = {}
+        self.waiting = 0
+        """Messages that a worker could begin now, those behind others of their unit included."""
+        self.parked = 0
+        """Messages waiting for their next attempt."""
+
+    @property
+    def average(self) -> float | None:
+        """Seconds that `apply` takes, lately; None before the first."""
+        return self._average
+
+    @property
+    def running(self) -> bool:
+        """Whether a worker has anything."""
+        return any(worker.runs for worker in self._workers)
+
+    def add(self, held: Held, start: int, stop: int) -> None:
+        """Take a stretch of a chunk; what came first is added first."""
+        chunk = held.chunk
+        self.waiting += stop - start
+        if self._order == "lane" and chunk.lane is not None:
+            self._append(chunk.lane, (held, start, stop))
+        elif self._order != "key" or chunk.keys is None:
+            self._loose.append((held, start, stop))
+        else:
+            lane = chunk.lane
+            for index in range(start, stop):
+                key = chunk.keys[index]
+                span = (held, index, index + 1)
+                if key is None:
+                    self._loose.append(span)
+                else:
+                    self._append((lane, key), span)
+
+    def _append(self, unit: Unit, span: Span) -> None:
+        queue = self._queues.get(unit)
+        if queue is None:
+            queue = self._queues[unit] = Queue(unit)
+        queue.spans.append(span)
+        if len(queue.spans) == 1 and queue.free:
+            self._ready.append(queue)
+
+    def feed(self, now: float) -> None:
+        """Give runs to workers that have room, the least loaded first."""
+        depth = 2 if self._average is not None and self._average < RUN_SECONDS / 4 else 1
+        for _ in range(depth * len(self._workers)):
+            if not self._loose and not self._ready:
+                break
+            worker = min(self._workers, key=_load)
+            if len(worker.runs) >= depth:
+                break
+            parts = self._take(self._length())
+            if not parts:
+                break
+            if not worker.runs:
+                self._began[worker] = now
+            worker.give(Run(parts))
+        if not self._loose and not self._ready and len(self._workers) > 1:
+            self._even_out(now)
+
+    def _length(self) -> int:
+        if self._average is None:
+            return 1
+        share = math.ceil(self.waiting / len(self._workers))
+        return max(1, min(share, int(RUN_SECONDS / self._average) if self._average > 0 else share))
+
+    def _take(self, length: int) -> list[tuple[Span, Unit]]:
+        parts: list[tuple[Span, Unit]] = []
+        room = length
+        while room > 0 and self._ready:
+            queue = self._ready.popleft()
+            if not queue.free:
+                continue
+            queue.busy = True
+            while room > 0 and queue.spans:
+                span, room = self._cut(queue.spans, room)
+                parts.append((span, queue.unit))
+        while room > 0 and self._loose:
+            span, room = self._cut(self._loose, room)
+            parts.append((span, None))
+        return parts
+
+    def _cut(self, spans: deque[Span], room: int) -> tuple[Span, int]:
+        held, start, stop = spans.popleft()
+        end = min(stop, start + room)
+        if end < stop:
+            spans.appendleft((held, end, stop))
+        self.waiting -= end - start
+        return (held, start, end), room - (end - start)
+
+    def _even_out(self, now: float) -> None:
+        if all(worker.runs for worker in self._workers):
+            return
+        for worker in self._workers:
+            if worker.runs and now - self._began.get(worker, now) > STUCK_SECONDS:
+                for run in worker.runs:
+                    self._take_back(run.recall())
+
+    def _take_back(self, parts: list[tuple[Span, Unit]]) -> None:
+        for span, unit in parts:
+            self.waiting += span[2] - span[1]
+            queue = None if unit is None else self._queues[unit]
+            if queue is None:
+                self._loose.appendleft(span)
+            else:
+                queue.put_back([span])
+
+    def reported(self, report: Report, now: float) -> None:
+        """Note a worker's report; call it before `park` and `skipped` for what is in it."""
+        if report.count:
+            average = report.seconds / report.count
+            self._average = average if self._average is None else 0.7 * self._average + 0.3 * average
+        if report.last:
+            report.worker.runs.remove(report.run)
+            self._began[report.worker] = now
+
+    def freed(self, report: Report) -> None:
+        """Let the units of a run that has ended go on; call it last for a report."""
+        for unit in {unit for _, _, unit in report.run.parts if unit is not None}:
+            queue = self._queues.get(unit)
+            if queue is not None:
+                queue.busy = queue.leaving = False
+                self._wake(queue)
+
+    def _wake(self, queue: Queue) -> None:
+        if queue.free:
+            self._ready.append(queue)
+        elif not queue.spans and not queue.busy and not queue.parked:
+            self._queues.pop(queue.unit, None)
+
+    def skipped(self, parts: list[tuple[Span, Unit]]) -> list[Span]:
+        """Take back what waits behind a failed message; returns what must follow one that was handed back."""
+        leaving = [span for span, unit in parts if unit is not None and self._queues[unit].leaving]
+        self._take_back([(span, unit) for span, unit in parts if unit is None or not self._queues[unit].leaving])
+        return leaving
+
+    def park(self, held: Held, index: int, unit: Unit, due: float) -> None:
+        """Let a failed message, and what is behind it in its unit, wait for its next attempt."""
+        queue = None if unit is None else self._queues.get(unit)
+        if queue is not None:
+            queue.parked = True
+        self._ticket += 1
+        self.parked += 1
+        heapq.heappush(self._due, (due, self._ticket, queue, (held, index, index + 1)))
+
+    def pop_unit(self, unit: Unit) -> list[Span]:
+        """Take out everything that waits in a unit, to hand it back behind its first message."""
+        queue = self._queues.get(unit)
+        if queue is None:
+            return []
+        spans, queue.spans = list(queue.spans), deque()
+        queue.leaving = queue.busy
+        self.waiting -= sum(stop - start for _, start, stop in spans)
+        return spans
+
+    def next_due(self) -> float:
+        """Give when the next parked message is due; infinity when none is."""
+        return self._due[0][0] if self._due else math.inf
+
+    def unpark(self, now: float) -> None:
+        """Make ready what is due."""
+        while self._due and self._due[0][0] <= now:
+            _, _, queue, span = heapq.heappop(self._due)
+            self.parked -= 1
+            if span[0].lost:
+                if queue is not None:
+                    queue.parked = False
+                    self._wake(queue)
+                continue
+            self.waiting += 1
+            if queue is None:
+                self._loose.appendleft(span)
+            else:
+                queue.parked = False
+                queue.put_back([span])
+                self._wake(queue)
+
+    def take_all(self) -> list[Span]:
+        """Take out everything that no worker has begun."""
+        for worker in self._workers:
+            for run in worker.runs:
+                self._take_back(run.recall())
+        spans = [span for _, _, _, span in self._due]
+        spans.extend(self._loose)
+        for queue in self._queues.values():
+            spans.extend(queue.spans)
+        self.forget()
+        return sorted(spans, key=lambda span: (span[0].number, span[1]))
+
+    def forget(self) -> None:
+        """Forget all that waits or is parked."""
+        self._loose.clear()
+        self._ready.clear()
+        self._due.clear()
+        for queue in list(self._queues.values()):
+            queue.spans.clear()
+            queue.parked = False
+            if not queue.busy:
+                del self._queues[queue.unit]
+        self.waiting = self.parked = 0
+
+    def forget_lost(self) -> None:
+        """Forget what waits of chunks that are not ours any more."""
+        self._loose = deque(span for span in self._loose if not span[0].lost)
+        for queue in self._queues.values():
+            queue.spans = deque(span for span in queue.spans if not span[0].lost)
+        self.waiting = sum(
+            stop - start
+            for spans in (self._loose, *(queue.spans for queue in self._queues.values()))
+            for _, start, stop in spans
+        )
+
+
+def _load(worker: Worker) -> int:
+    return sum(run.count for run in worker.runs)

@@ -1,0 +1,34 @@
+"""The one background event loop on which coroutine functions run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+_lock = threading.Lock()
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _lock:
+        loop = _loops.get(os.getpid())
+        if loop is None:
+            loop = asyncio.new_event_loop()
+            _loops[os.getpid()] = loop
+            threading.Thread(target=loop.run_forever, name="eventflows coroutines", daemon=True).start()
+        return loop
+
+
+def call_in_loop(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    """Make a coroutine function callable from worker threads; each call waits for its result."""
+
+    async def await_it(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        return await function(*args, **kwargs)
+
+    def call(*args: object, **kwargs: object) -> object:
+        return asyncio.run_coroutine_threadsafe(await_it(args, kwargs), _loop()).result()
+
+    return call

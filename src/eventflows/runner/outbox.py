@@ -1,0 +1,284 @@
+"""The outbox: one thread that publishes what `apply` returned, in order, until it is confirmed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+
+from eventflows.errors import (
+    BrokerError,
+    ClosedError,
+    ConnectionFailedError,
+    InvalidMessageError,
+    OutcomeUnknownError,
+    TooLargeError,
+)
+from eventflows.message import Message
+from eventflows.protocols import Publisher, PublishResult
+from eventflows.runner.held import GONE, Held
+from eventflows.runner.workers import Parcel
+
+FIRST_WAIT: Final = 0.05
+LONGEST_WAIT: Final = 5.0
+MOST_MESSAGES: Final = 1000
+"""Messages that are published together, at most."""
+
+OWN_FAULT: Final = (TooLargeError, InvalidMessageError)
+
+
+@attrs.frozen
+class Confirmed:
+    """Parcels whose messages the destination has, all of them."""
+
+    outbox: Outbox
+    parcels: Sequence[Parcel]
+    count: int
+
+
+@attrs.frozen
+class Unpublishable:
+    """An input with an output that can never be published."""
+
+    outbox: Outbox
+    held: Held
+    index: int
+    message: Message
+    error: BrokerError
+
+
+@attrs.frozen
+class Trouble:
+    """The destination failed; the outbox tries again in `delay` seconds."""
+
+    outbox: Outbox
+    error: Exception
+    delay: float
+    refused: float
+    """Seconds for which the destination has refused everything; 0 when trying again may help by itself."""
+
+
+@attrs.frozen
+class Discarded:
+    """Outputs that were not published, because their input is not ours any more."""
+
+    outbox: Outbox
+    held: Held
+    index: int
+    count: int
+
+
+Event = Confirmed | Unpublishable | Trouble | Discarded
+
+
+class _Entry:
+    """One message on its way, and the input it was made from."""
+
+    __slots__ = ("index", "message", "parcel")
+
+    def __init__(self, parcel: Parcel, index: int, message: Message) -> None:
+        self.parcel = parcel
+        self.index = index
+        self.message = message
+
+
+class Outbox:
+    """Publishes parcels in the order given.
+
+    Args:
+        publisher: Not opened yet, or open.
+        place: The destination, as shown in logs.
+        timeout: Seconds for one batch.
+        post: Takes what happened; from the outbox's thread.
+        name: Of the thread.
+    """
+
+    def __init__(
+        self, publisher: Publisher, *, place: str, timeout: float, post: Callable[[Event], None], name: str
+    ) -> None:
+        self.place = place
+        self._publisher = publisher
+        self._timeout = timeout
+        self._post = post
+        self._queue: deque[Parcel] = deque()
+        self._again: list[_Entry] = []
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._abandoned = False
+        self._wait = 0.0
+        self._refused_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, parcels: Sequence[Parcel]) -> None:
+        """Hand over parcels."""
+        with self._ready:
+            self._queue.extend(parcels)
+            self._ready.notify()
+
+    def stop(self, *, abandon: bool) -> None:
+        """Let the thread end, once everything is confirmed; at once when what is left is given up."""
+        with self._ready:
+            self._stopping = True
+            self._abandoned = abandon
+            self._ready.notify()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread's end, at most `timeout` seconds."""
+        self._thread.join(timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                while not self._queue and not self._again and not self._stopping:
+                    self._ready.wait()
+                if self._abandoned or (self._stopping and not self._queue and not self._again):
+                    return
+                if self._wait:
+                    self._ready.wait(self._wait)
+                    if self._abandoned:
+                        return
+                parcels = self._take()
+            if self._again:
+                self._send_entries()
+            elif parcels:
+                self._send(parcels)
+
+    def _take(self) -> list[Parcel]:
+        if self._again:
+            return []
+        parcels: list[Parcel] = []
+        count = 0
+        while self._queue and (not parcels or count + len(self._queue[0].messages) <= MOST_MESSAGES):
+            parcel = self._queue.popleft()
+            parcels.append(parcel)
+            count += len(parcel.messages)
+        return parcels
+
+    def _send(self, parcels: list[Parcel]) -> None:
+        kept = [parcel for parcel in parcels if not self._ours_no_more(parcel)]
+        if not kept:
+            return
+        batch = kept[0].messages if len(kept) == 1 else [m for parcel in kept for m in parcel.messages]
+        results = self._publish(batch)
+        if results is not None and not any(result.error for result in results):
+            self._went_well()
+            self._post(Confirmed(self, kept, len(batch)))
+            return
+        entries = [
+            _Entry(parcel, parcel.input_of(offset), message)
+            for parcel in kept
+            for offset, message in enumerate(parcel.messages)
+        ]
+        self._sort_out(entries, results)
+
+    def _ours_no_more(self, parcel: Parcel) -> bool:
+        held = parcel.held
+        lane = held.chunk.lane
+        if not held.lost and not (lane is not None and lane.lost):
+            return False
+        for offset in range(parcel.stop - parcel.start):
+            count = len(parcel.messages) if parcel.stop - parcel.start == 1 else 1
+            self._post(Discarded(self, held, parcel.start + offset, count))
+        return True
+
+    def _send_entries(self) -> None:
+        entries: list[_Entry] = []
+        for entry in self._again:
+            if entry.parcel.held.state[entry.index] == GONE:
+                self._post(Discarded(self, entry.parcel.held, entry.index, 1))
+            else:
+                entries.append(entry)
+        self._again = []
+        if entries:
+            self._sort_out(entries, self._publish([entry.message for entry in entries]))
+
+    def _publish(self, batch: list[Message]) -> list[PublishResult] | None:
+        """Publish; None when nothing was sent, which `_trouble` was told of."""
+        try:
+            return self._publisher.publish(batch, timeout=self._timeout)
+        except (BrokerError, ClosedError) as error:
+            self._trouble(error)
+            if isinstance(error, ConnectionFailedError):
+                self._reopen()
+        except Exception as error:  # noqa: BLE001 - an adapter's own failure must not lose outputs in silence
+            self._trouble(error)
+        return None
+
+    def _reopen(self) -> None:
+        try:
+            self._publisher.open(timeout=self._timeout)
+        except (BrokerError, ClosedError):
+            return  # the next publish meets the same trouble and reports it
+
+    def _sort_out(self, entries: list[_Entry], results: list[PublishResult] | None) -> None:
+        """Keep for another try what needs it, with everything later of the same key, and report the rest."""
+        if results is None:
+            self._again = entries
+            return
+        again: list[_Entry] = []
+        keys: set[str] = set()
+        spoilt: set[tuple[Held, int]] = set()
+        trouble: BrokerError | None = None
+        for entry, result in zip(entries, results, strict=True):
+            where = (entry.parcel.held, entry.index)
+            error = result.error
+            if where in spoilt:
+                continue
+            if isinstance(error, OWN_FAULT):
+                spoilt.add(where)
+                self._post(Unpublishable(self, *where, entry.message, error))
+            elif error is not None or entry.message.key in keys:
+                again.append(entry)
+                if entry.message.key is not None:
+                    keys.add(entry.message.key)
+                trouble = error or trouble
+        self._report(entries, results, again, spoilt)
+        self._again = [entry for entry in again if (entry.parcel.held, entry.index) not in spoilt]
+        if self._again and trouble is not None:
+            self._trouble(trouble)
+        else:
+            self._went_well()
+
+    def _report(
+        self,
+        entries: list[_Entry],
+        results: list[PublishResult],
+        again: list[_Entry],
+        spoilt: set[tuple[Held, int]],
+    ) -> None:
+        later = {id(entry) for entry in again}
+        waiting = {(entry.parcel.held, entry.index) for entry in again} | spoilt
+        confirmed: list[Parcel] = []
+        count = 0
+        for entry, result in zip(entries, results, strict=True):
+            where = (entry.parcel.held, entry.index)
+            count += result.error is None and id(entry) not in later
+            last = confirmed[-1] if confirmed else None
+            if where not in waiting and (last is None or last.held is not where[0] or last.start != entry.index):
+                confirmed.append(Parcel(where[0], entry.index, [entry.message]))
+        if confirmed or count:
+            self._post(Confirmed(self, confirmed, count))
+
+    def _went_well(self) -> None:
+        self._wait = 0.0
+        self._refused_since = None
+
+    def _trouble(self, error: Exception) -> None:
+        retryable = isinstance(error, BrokerError) and error.retryable
+        self._wait = min(max(self._wait * 2, FIRST_WAIT), LONGEST_WAIT)
+        if isinstance(error, BrokerError) and error.retry_after is not None:
+            self._wait = max(self._wait, error.retry_after)
+        if isinstance(error, OutcomeUnknownError):
+            self._wait = FIRST_WAIT  # the timeout itself was the wait
+        now = time.monotonic()
+        if retryable:
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
+        refused = 0.0 if self._refused_since is None else max(now - self._refused_since, 1e-9)
+        self._post(Trouble(self, error, self._wait, refused))

@@ -1,0 +1,48 @@
+"""What the runner is asked to do, as plain values."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from eventflows.codec import Decoder
+from eventflows.observe import Observer
+from eventflows.policy import RetryPolicy
+from eventflows.protocols import Publisher, Subscriber
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """One flow, ready to run."""
+
+    name: str
+    source: str
+    """The source's URL, as shown in logs."""
+    subscriber: Callable[[], Subscriber]
+    prepare: Callable[[], Callable[..., Any]]
+    """Loads the state, once per process, and gives the function to call with an input."""
+    decoder: Decoder
+    wants_delivery: str | None = None
+    """The keyword under which `apply` receives its delivery; None: it does not."""
+    destination: str | None = None
+    publisher: Callable[[], Publisher] | None = None
+    key: str | Callable[[Any], str | None] | None = None
+    headers: Mapping[str, str] | None = None
+    publish_timeout: float = 30.0
+    dead_letter: str | None = None
+    """A URL as shown in logs, "halt", "drop", or None: the broker's own place, else halt."""
+    dead_letter_publisher: Callable[[], Publisher] | None = None
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+    order: Literal["key", "lane", "none"] | None = None
+    workers: int = 1
+    max_in_flight: int | None = None
+    max_in_flight_bytes: int | None = None
+    drain_timeout: float = 30.0
+    grace: float = 30.0
+    """Seconds for which a destination may refuse everything before the flow halts."""
+    observers: Sequence[Observer] = ()
+    luck: Callable[[], float] = random.random
+    """Where in the range of the jitter a retry falls, 0 to 1."""

@@ -1,0 +1,471 @@
+"""The pump: the one thread that owns the subscriber. It receives, gives out, settles; it never publishes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from eventflows.errors import (
+    BrokerError,
+    HaltedError,
+    RunError,
+    ThrottledError,
+    WorkerLostError,
+)
+from eventflows.message import Chunk, Lane
+from eventflows.observe import Observers
+from eventflows.policy import Verdict
+from eventflows.protocols import Subscriber
+from eventflows.runner.dispatch import STUCK_SECONDS, Dispatch
+from eventflows.runner.failures import Failures
+from eventflows.runner.held import GONE, SENDING, WAITING, Held, Span
+from eventflows.runner.leases import Leases
+from eventflows.runner.outbox import Confirmed, Discarded, Event, Outbox, Trouble, Unpublishable
+from eventflows.runner.plan import Plan
+from eventflows.runner.result import Tally
+from eventflows.runner.settling import Settling
+from eventflows.runner.workers import Parcel, Report, Worker
+
+IDLE: Final = 1.0
+"""Seconds that a receive blocks, at most, when nothing else is due."""
+HOLD_SECONDS: Final = 1.0
+"""How much work, in time, is held for each worker when the flow gives no cap."""
+MOST_HELD: Final = 2000
+FIRST_HELD: Final = 100
+DEFAULT_BYTES: Final = 64 * 1024 * 1024
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 10.0
+SETTLE_PAUSES: Final = (0.02, 0.1, 0.5)
+"""Seconds between attempts to settle, before the subscriber is opened again."""
+
+
+class Inbox:
+    """What the other threads tell the pump."""
+
+    def __init__(self) -> None:
+        self._events: deque[Report | Event] = deque()
+        self._bell = threading.Event()
+        self._rung = False
+        self._wake: Callable[[], None] | None = None
+
+    def __bool__(self) -> bool:
+        """Say whether something is there, or somebody rang."""
+        return self._rung or bool(self._events)
+
+    def post(self, event: Report | Event) -> None:
+        """Tell the pump; from any thread."""
+        self._events.append(event)
+        wake = self._wake
+        if wake is not None:
+            wake()
+
+    def ring(self) -> None:
+        """Let the pump look up from a receive or a wait, or not begin one."""
+        self._rung = True
+        wake = self._wake
+        if wake is not None:
+            wake()
+
+    def take(self) -> list[Report | Event]:
+        """Give all that is there."""
+        self._rung = False
+        taken: list[Report | Event] = []
+        while self._events:
+            taken.append(self._events.popleft())
+        return taken
+
+    def listen(self, wake: Callable[[], None] | None) -> None:
+        """Say how the pump is woken from what it is about to do; None: it is awake."""
+        self._wake = wake
+
+    def wait(self, timeout: float) -> None:
+        """Wait until something is there or the bell rings."""
+        self._bell.clear()
+        self.listen(self._bell.set)
+        if not self:
+            self._bell.wait(timeout)
+        self.listen(None)
+
+
+class Pump:
+    """One flow's heart; `turn` is called until `ended`.
+
+    Args:
+        plan: The flow.
+        subscriber: Open; used by this thread only.
+        workers: Started.
+        outbox: Of the destination; None without one.
+        letters: The outbox of dead-letter copies; None without one.
+        observers: Told of everything.
+        tally: Counted in.
+        inbox: Where workers and outboxes report.
+        limit: Inputs to settle finally; None: no limit.
+        until_idle: Seconds without anything to do after which it drains; None: never.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        subscriber: Subscriber,
+        workers: list[Worker],
+        *,
+        outbox: Outbox | None,
+        letters: Outbox | None,
+        observers: Observers,
+        tally: Tally,
+        inbox: Inbox,
+        limit: int | None,
+        until_idle: float | None,
+    ) -> None:
+        self._plan = plan
+        self._subscriber = subscriber
+        self._outbox = outbox
+        self._letters = letters
+        self._observers = observers
+        self._tally = tally
+        self._inbox = inbox
+        self._limit = limit
+        self._until_idle = until_idle
+        self._held: dict[int, Held] = {}
+        self._number = 0
+        self._count = 0
+        self._bytes = 0
+        self._order = plan.order or ("none" if subscriber.capabilities.ordering == "none" else "key")
+        self._dispatch = Dispatch(workers, self._order)
+        self._leases = Leases(self._lost)
+        self._settling = Settling(gone=self._gone, lost=self._lost, failed=self._unsettled)
+        self._failures = Failures(
+            plan,
+            subscriber.capabilities,
+            dispatch=self._dispatch,
+            settling=self._settling,
+            letters=letters,
+            observers=observers,
+            tally=tally,
+            halt=self.halt,
+        )
+        self._refused = False
+        self._lost_lanes: set[Lane] = set()
+        self._busy_at = time.monotonic()
+        self._wait = 0.0
+        self._serviced = 0.0
+        self.draining = False
+        self.error: Exception | None = None
+        """Why the run ends, when it does not end well."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it drained: nothing runs, nothing is on its way, nothing waits to be settled."""
+        if not self.draining or self._dispatch.running or len(self._settling) or self._inbox:
+            return False
+        return all(set(held.state) <= {WAITING, GONE} for held in self._held.values())
+
+    def halt(self, error: RunError) -> None:
+        """End the run because of an error; everything else is finished and settled first."""
+        if self.error is None:
+            self.error = error
+            position = error.position if isinstance(error, HaltedError) else None
+            self._observers.tell("halted", position=position, reason=str(error))
+        self.draining = True
+
+    def turn(self) -> None:
+        """Do what is due, once; blocks a second at most."""
+        try:
+            self._leases.renew(self._subscriber, time.monotonic())
+            for event in self._inbox.take():
+                self._handle(event)
+            if self.draining:
+                self.hand_back()
+            self._settle()
+            now = time.monotonic()
+            self._dispatch.unpark(now)
+            if not self.draining:
+                self._dispatch.feed(now)
+            self._check_end(now)
+            if not (self.draining and self.ended):
+                self._receive(now)
+            self._wait = 0.0
+        except BrokerError as error:
+            self._trouble(error)
+
+    def hand_back(self) -> None:
+        """Give back what no worker has begun, where the broker takes it back at once."""
+        spans = self._dispatch.take_all()
+        if self._subscriber.capabilities.release != "never":
+            self._settling.say(Verdict.RELEASE, spans)
+
+    def give_up(self) -> None:
+        """Hand back all that is left, begun or not; the last thing before the subscriber closes."""
+        self._settling.settle(self._subscriber)
+        left = [
+            (held, start, stop)
+            for held in self._held.values()
+            for state in (WAITING, SENDING)
+            for start, stop in held.stretches(state)
+        ]
+        self._settling.say(Verdict.RELEASE, left)
+        self._settling.settle(self._subscriber)
+        failures = self._subscriber.flush(timeout=10.0)
+        for failure in failures:
+            self._observers.tell("lease_lost", delivery=failure.delivery)
+
+    def _check_end(self, now: float) -> None:
+        if self._limit is not None and self._tally.finished >= self._limit:
+            self.draining = True
+        if self._count or self._inbox or not self._subscriber.ready:
+            self._busy_at = now
+        elif self._until_idle is not None and now - self._busy_at >= self._until_idle:
+            backlog = self._subscriber.backlog()
+            if backlog is not None and backlog.waiting:
+                self._busy_at = now
+            else:
+                self.draining = True
+
+    def _room(self) -> tuple[int, int]:
+        plan, average = self._plan, self._dispatch.average
+        cap = plan.max_in_flight
+        if cap is None:
+            ideal = FIRST_HELD if average is None else plan.workers * HOLD_SECONDS / max(average, 1e-6)
+            cap = int(min(max(ideal, 2 * plan.workers), MOST_HELD))
+        room = min(cap - self._count, self._subscriber.capabilities.max_receive)
+        if self._limit is not None:
+            room = min(room, self._limit - self._tally.finished - self._count)
+        if self._dispatch.waiting and room < cap // 4:
+            room = 0  # a few at a time costs more than it brings, while the workers have something to do
+        size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._bytes
+        return (room, size) if room > 0 and size > 0 and not self._refused else (0, 0)
+
+    def _receive(self, now: float) -> None:
+        due = min(self._leases.next_due(), self._dispatch.next_due()) - now
+        timeout = min(IDLE, max(due, 0.0))
+        if self._until_idle is not None and not self._count:
+            timeout = min(timeout, max(self._busy_at + self._until_idle - now, 0.0))
+        if self._plan.workers > 1 and self._dispatch.running:
+            timeout = min(timeout, STUCK_SECONDS)
+        room, size = (0, 0) if self.draining else self._room()
+        if room <= 0:
+            self._inbox.wait(timeout)
+            if time.monotonic() - self._serviced >= IDLE:
+                self._service()
+            return
+        timeout = max(timeout, self._subscriber.capabilities.min_slice)
+        self._inbox.listen(self._subscriber.wake)
+        try:
+            if self._inbox:
+                return
+            chunks = self._subscriber.receive(room, max_bytes=size, timeout=timeout)
+        finally:
+            self._inbox.listen(None)
+        self._serviced = time.monotonic()
+        for chunk in chunks:
+            self._take(chunk)
+
+    def _service(self) -> None:
+        """Keep the membership alive while nothing may be received."""
+        self._subscriber.receive(0, max_bytes=0, timeout=0.0)
+        self._serviced = time.monotonic()
+
+    def _take(self, chunk: Chunk) -> None:
+        held = Held(chunk, self._number)
+        self._number += 1
+        self._held[held.number] = held
+        self._count += held.left
+        self._bytes += held.whole
+        self._tally.received += held.left
+        self._leases.add(held)
+        self._observers.tell("received", chunk=chunk)
+        if chunk.attempt <= self._plan.retry.attempts:
+            self._dispatch.add(held, 0, held.left)
+            return
+        for index in range(len(chunk)):
+            if chunk[index].attempt <= self._plan.retry.attempts:
+                self._dispatch.add(held, index, index + 1)
+            else:
+                self._failures.exhausted(
+                    held,
+                    index,
+                    WorkerLostError("earlier attempts ended without a word: their process died, or lost its lease"),
+                )
+
+    def _handle(self, event: Report | Event) -> None:
+        match event:
+            case Report():
+                self._reported(event)
+            case Confirmed(outbox, parcels, count):
+                self._confirmed(outbox, parcels, count)
+            case Unpublishable(outbox, held, index, message, error):
+                if held.lost or held.state[index] == GONE:
+                    return
+                if outbox is self._letters:
+                    self._failures.copy_refused(held, index, message, error)
+                else:
+                    held.state[index] = WAITING
+                    self._failures.failed(held, index, error, undecodable=False, unit=None)
+            case Trouble(outbox, error, delay, refused):
+                self._refused = self._refused or refused > 0
+                self._observers.tell("reconnecting", place=outbox.place, error=error, delay=delay)
+                if refused > self._plan.grace:
+                    self._halt_for_destination(outbox, error)
+            case Discarded(_, held, index, count):
+                reason = "its input is not ours any more"
+                self._observers.tell("discarded", delivery=held.chunk[index], count=count, reason=reason)
+
+    def _halt_for_destination(self, outbox: Outbox, error: Exception) -> None:
+        halted = HaltedError(
+            f"flow {self._plan.name}: {outbox.place} refuses everything ({type(error).__name__}: {error}). "
+            "No input was acknowledged without its outputs; mend the destination and start again."
+        )
+        halted.__cause__ = error
+        self.halt(halted)
+        outbox.stop(abandon=True)
+        for held in self._held.values():
+            for start, stop in list(held.stretches(SENDING)):
+                held.mark(start, stop, WAITING)
+
+    def _reported(self, report: Report) -> None:
+        self._dispatch.reported(report, time.monotonic())
+        for span in report.done:
+            if not self._fenced(span[0]):
+                self._settling.ack(span)
+        parcels = [parcel for parcel in report.parcels if self._sendable(parcel.held, parcel.start, parcel.stop)]
+        if parcels and self._outbox is not None:
+            self._outbox.put(parcels)
+        follow = self._dispatch.skipped(report.skipped)
+        for held, index, error, undecodable, unit in report.failed:
+            if not self._fenced(held) and held.state[index] != GONE:
+                self._failures.failed(held, index, error, undecodable=undecodable, unit=unit)
+        if follow:
+            self._settling.say(Verdict.RELEASE, follow)
+        if report.last:
+            self._dispatch.freed(report)
+
+    def _sendable(self, held: Held, start: int, stop: int) -> bool:
+        if self._fenced(held):
+            for index in range(start, stop):
+                reason = "its input is not ours any more"
+                self._observers.tell("discarded", delivery=held.chunk[index], count=1, reason=reason)
+            return False
+        for index in range(start, stop):
+            if held.state[index] != GONE:
+                held.state[index] = SENDING
+        return True
+
+    def _confirmed(self, outbox: Outbox, parcels: Sequence[Parcel], count: int) -> None:
+        self._refused = False
+        letters = outbox is self._letters
+        if not letters:
+            self._tally.published += count
+            self._observers.tell("published", destination=outbox.place, count=count)
+        for parcel in parcels:
+            if self._fenced(parcel.held):
+                continue
+            if letters:
+                self._failures.copied(parcel.held, parcel.start)
+            self._settling.ack((parcel.held, parcel.start, parcel.stop))
+
+    def _fenced(self, held: Held) -> bool:
+        """Say whether a chunk is not ours any more, and note it the first time."""
+        lane = held.chunk.lane
+        if lane is not None and lane.lost and not held.lost:
+            if lane not in self._lost_lanes:
+                self._lost_lanes.add(lane)
+                self._observers.tell("lane_lost", lane=lane)
+            self._drop(held)
+            self._dispatch.forget_lost()
+        return held.lost
+
+    def _drop(self, held: Held) -> None:
+        for start, stop in [(i, i + 1) for i, state in enumerate(held.state) if state != GONE]:
+            self._leave(held, start, stop)
+        held.lost = True
+
+    def _leave(self, held: Held, start: int, stop: int) -> None:
+        held.mark(start, stop, GONE)
+        held.left -= stop - start
+        self._count -= stop - start
+        self._bytes -= held.bytes(start, stop)
+        if not held.left:
+            self._held.pop(held.number, None)
+
+    def _gone(self, verdict: Verdict, span: Span) -> None:
+        held, start, stop = span
+        count = stop - start
+        self._leave(held, start, stop)
+        if verdict is Verdict.ACK:
+            letters = self._failures.forget_copies(held, start, stop)
+            self._tally.acked += count - letters
+            self._tally.dead_lettered += letters
+        elif verdict is Verdict.DEAD_LETTER:
+            self._tally.dead_lettered += count
+        elif verdict is Verdict.RELEASE:
+            self._tally.released += count
+        self._observers.tell("settled", verdict=verdict, count=count)
+
+    def _lost(self, held: Held, index: int) -> None:
+        if held.lost or held.state[index] == GONE:
+            return
+        self._leave(held, index, index + 1)
+        self._observers.tell("lease_lost", delivery=held.chunk[index])
+
+    def _unsettled(self, held: Held, index: int, error: BrokerError) -> None:
+        delivery = held.chunk[index]
+        self._leave(held, index, index + 1)
+        halted = HaltedError(
+            f"flow {self._plan.name}: {delivery.source} refused the last word on {delivery.position} "
+            f"({type(error).__name__}: {error}). The message is not lost: it comes again.",
+            position=delivery.position,
+        )
+        halted.__cause__ = error
+        self.halt(halted)
+
+    def _trouble(self, error: BrokerError) -> None:
+        """Back off, and open the subscriber again; or end the run when that cannot help."""
+        while True:
+            if not error.retryable:
+                self._lose_all()
+                halted = HaltedError(f"flow {self._plan.name}: {self._plan.source}: {error}")
+                halted.__cause__ = error
+                self.halt(halted)
+                return
+            self._wait = min(max(self._wait * 2, FIRST_WAIT), LONGEST_WAIT)
+            delay = max(self._wait * (0.5 + self._plan.luck() / 2), error.retry_after or 0.0)
+            self._observers.tell("reconnecting", place=self._plan.source, error=error, delay=delay)
+            if not isinstance(error, ThrottledError):
+                self._lose_all()
+            self._pass_time(delay)
+            if self.draining or isinstance(error, ThrottledError):
+                return
+            try:
+                self._subscriber.open()
+                return
+            except BrokerError as again:
+                error = again
+
+    def _pass_time(self, delay: float) -> None:
+        until = time.monotonic() + delay
+        while not self.draining and (left := until - time.monotonic()) > 0:
+            for event in self._inbox.take():
+                self._handle(event)
+            self._inbox.wait(left)
+
+    def _settle(self) -> None:
+        for pause in SETTLE_PAUSES:
+            try:
+                self._settling.settle(self._subscriber)
+                return
+            except BrokerError as error:
+                if not error.retryable:
+                    raise
+                time.sleep(max(pause, error.retry_after or 0.0))
+        self._settling.settle(self._subscriber)
+
+    def _lose_all(self) -> None:
+        for held in list(self._held.values()):
+            self._drop(held)
+        self._dispatch.forget_lost()
+        self._settling.forget()
+        self._leases.forget()
+

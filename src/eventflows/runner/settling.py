@@ -1,0 +1,143 @@
+"""What is to be settled: gathered over a turn, said to the broker in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from eventflows.errors import BrokerError, LeaseLostError
+from eventflows.policy import Settlement, Verdict
+from eventflows.protocols import SettleFailure, Subscriber
+from eventflows.runner.held import GONE, SETTLING, Held, Span, join
+
+
+class Settling:
+    """Gathers verdicts in order and says them in batches. Only the pump uses it.
+
+    Args:
+        gone: Told of each stretch that left our hands, with its verdict.
+        lost: Told of each delivery that the broker had taken back.
+        failed: Told of each delivery that could not be settled for good.
+    """
+
+    def __init__(
+        self,
+        *,
+        gone: Callable[[Verdict, Span], None],
+        lost: Callable[[Held, int], None],
+        failed: Callable[[Held, int, BrokerError], None],
+    ) -> None:
+        self._gone = gone
+        self._lost = lost
+        self._failed = failed
+        self._acks: list[Span] = []
+        self._others: list[tuple[Verdict, list[Span], float, str, str]] = []
+
+    def __len__(self) -> int:
+        """Count what waits to be said."""
+        return len(self._acks) + len(self._others)
+
+    def ack(self, span: Span) -> None:
+        """Say that a stretch is done."""
+        for held, start, stop in _ours(span):
+            held.mark(start, stop, SETTLING)
+            join(self._acks, held, start, stop)
+
+    def say(
+        self, verdict: Verdict, spans: list[Span], *, delay: float = 0.0, reason: str = "", detail: str = ""
+    ) -> None:
+        """Say another verdict; those said first are carried out first."""
+        ours = [part for span in spans for part in _ours(span)]
+        for held, start, stop in ours:
+            held.mark(start, stop, SETTLING)
+        if ours:
+            self._others.append((verdict, ours, delay, reason, detail))
+
+    def forget(self) -> None:
+        """Forget all of it: the broker has taken everything back."""
+        self._acks, self._others = [], []
+
+    def settle(self, subscriber: Subscriber, *, durable: bool = False) -> None:
+        """Say all of it.
+
+        Raises:
+            BrokerError: Nothing was attempted; all of it waits to be said again.
+        """
+        if not self._acks and not self._others:
+            return
+        said = self._gather()
+        if not said:
+            return
+        settlements = [
+            Settlement(
+                verdict=verdict,
+                spans=[(held.chunk, slice(start, stop)) for held, start, stop in spans],
+                delay=delay,
+                reason=reason,
+                detail=detail,
+            )
+            for verdict, spans, delay, reason, detail in said
+        ]
+        try:
+            failures = subscriber.settle(settlements, durable=durable)
+        except BrokerError:
+            self._others = said + self._others
+            raise
+        if failures:
+            said = self._without(said, failures)
+        for verdict, spans, _, _, _ in said:
+            for span in spans:
+                self._gone(verdict, span)
+
+    def _gather(self) -> list[tuple[Verdict, list[Span], float, str, str]]:
+        said = self._others
+        if self._acks:
+            said = [(Verdict.ACK, self._acks, 0.0, "", ""), *said]
+        self._acks, self._others = [], []
+        alive = []
+        for verdict, spans, delay, reason, detail in said:
+            kept = [part for span in spans for part in _ours(span)]
+            if kept:
+                alive.append((verdict, kept, delay, reason, detail))
+        return alive
+
+    def _without(
+        self, said: list[tuple[Verdict, list[Span], float, str, str]], failures: Sequence[SettleFailure]
+    ) -> list[tuple[Verdict, list[Span], float, str, str]]:
+        where = {
+            id(held.chunk[index]): (held, index, what)
+            for what in said
+            for held, start, stop in what[1]
+            for index in range(start, stop)
+        }
+        bad: set[tuple[Held, int]] = set()
+        for failure in failures:
+            held, index, what = where[id(failure.delivery)]
+            bad.add((held, index))
+            if isinstance(failure.error, LeaseLostError):
+                self._lost(held, index)
+            elif failure.error.retryable:
+                verdict, _, delay, reason, detail = what
+                self._others.append((verdict, [(held, index, index + 1)], delay, reason, detail))
+            else:
+                self._failed(held, index, failure.error)
+        kept = []
+        for verdict, spans, delay, reason, detail in said:
+            good: list[Span] = []
+            for held, start, stop in spans:
+                for index in range(start, stop):
+                    if (held, index) not in bad:
+                        join(good, held, index, index + 1)
+            kept.append((verdict, good, delay, reason, detail))
+        return kept
+
+
+def _ours(span: Span) -> list[Span]:
+    held, start, stop = span
+    if not held.lost and GONE not in held.state[start:stop]:
+        return [span]
+    parts: list[Span] = []
+    if not held.lost:
+        for index in range(start, stop):
+            if held.state[index] != GONE:
+                join(parts, held, index, index + 1)
+    return parts
