@@ -15,18 +15,18 @@ class LocalHarness(Harness):
     """`local://`, in memory."""
 
     name = "local in memory"
-    allowed_skips: ClassVar[Mapping[int, str] | None] = {
-        8: "claims no limit of the body, so the case of one byte more cannot be",
-        14: "makes a topic or queue at its first use, so none is missing",
-        15: "has no credentials",
-        16: "has no network, so no place is unreachable",
-        17: "has no client whose errors could be mapped",
-        33: "settles each message alone: it has no position that could have gaps",
-        34: "settles each message alone: it has no position that could be committed",
-        47: "has no client whose objects could be shown",
-        52: "settles each message alone: it has no position that could outlive the topic",
-        53: "fetches nothing ahead, so it has no bytes fetched to be compared",
-        54: "has no generations of members",
+    allowed_skips: ClassVar[Mapping[str, str] | None] = {
+        "C08": "claims no limit of the body, so the case of one byte more cannot be",
+        "C14": "makes a topic or queue at its first use, so none is missing",
+        "C15": "has no credentials",
+        "C16": "has no network, so no place is unreachable",
+        "C17": "has no client whose errors could be mapped",
+        "C33": "settles each message alone: it has no position that could have gaps",
+        "C34": "settles each message alone: it has no position that could be committed",
+        "C47": "has no client whose objects could be shown",
+        "C52": "settles each message alone: it has no position that could outlive the topic",
+        "C53": "fetches nothing ahead, so it has no bytes fetched to be compared",
+        "C54": "has no generations of members",
     }
     patience = 20.0
     quiet = 0.15

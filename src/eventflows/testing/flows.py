@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,7 @@ class FlowCases(Cases):
         source: str | None = None,
         destination: str | None = None,
         group: str | None = None,
-        options: dict[str, object] | None = None,
+        options: Mapping[str, object] | None = None,
         key: str | Callable[[Any], str | None] | None = None,
         **settings: Any,  # noqa: ANN401 - the flow's own options
     ) -> Flow[..., Any]:
@@ -83,13 +83,27 @@ class FlowCases(Cases):
         def apply(input: bytes) -> object:
             return calls(input)
 
-        source_options: dict[str, Any]
+        return self.connect(
+            apply, source=source, destination=destination, group=group, options=options, key=key, **settings
+        )
+
+    def connect(
+        self,
+        apply: Callable[..., object],
+        *,
+        source: str | None = None,
+        destination: str | None = None,
+        group: str | None = None,
+        options: Mapping[str, object] | None = None,
+        key: str | Callable[[Any], str | None] | None = None,
+        **settings: Any,  # noqa: ANN401 - the flow's own options
+    ) -> Flow[..., Any]:
+        """Make a flow of any `apply`, named by the case."""
         url, source_options = self.broker.source(source or self.topic, group, **(options or {}))
-        given: dict[str, Any] = {"name": f"conformance-{self.prefix}{self.case:02d}", "retry": QUICK}
+        given: dict[str, Any] = {"name": f"conformance-{self.case}", "retry": QUICK}
         given |= {**settings, **source_options}
         flow = eventflows.subscriber(url, **given)(apply)
         if destination is not None:
-            destination_options: dict[str, Any]
             url, destination_options = self.broker.destination(destination)
             flow = eventflows.publisher(url, key=key, **destination_options)(flow)
         return flow

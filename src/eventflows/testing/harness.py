@@ -45,8 +45,8 @@ class Harness:
 
     name: ClassVar[str] = "this adapter"
     """What skips and failures call it."""
-    allowed_skips: ClassVar[Mapping[int, str] | None] = None
-    """Case number to reason, read as "<name> <reason>"; any other skip fails. None: every skip is allowed."""
+    allowed_skips: ClassVar[Mapping[str, str] | None] = None
+    """Case (`C14`, `R08`) to reason, read as "<name> <reason>"; any other skip fails. None: every skip is allowed."""
     patience: ClassVar[float] = 30.0
     """Seconds after which something awaited counts as not happening."""
     quiet: ClassVar[float] = 1.0
@@ -97,12 +97,12 @@ class Harness:
         """Say what the broker claims to do."""
         return capabilities(self.source_url("capabilities"), dict(self.source_options), "source")
 
-    def source(self, name: str, group: str | None = None, **options: Any) -> tuple[str, dict[str, object]]:  # noqa: ANN401
+    def source(self, name: str, group: str | None = None, **options: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401
         """Give URL and options of a source, for subscribers and flows alike."""
         grouped = {} if group is None else {"group": group}
         return self.source_url(name), {**self.source_options, **grouped, **options}
 
-    def destination(self, name: str, **options: Any) -> tuple[str, dict[str, object]]:  # noqa: ANN401
+    def destination(self, name: str, **options: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401
         """Give URL and options of a destination, for publishers and flows alike."""
         return self.destination_url(name), {**self.destination_options, **options}
 
@@ -145,6 +145,10 @@ class Harness:
 
     def bad_credentials(self) -> tuple[str, Mapping[str, object], str] | None:
         """Give URL, options and the secret's text, of credentials that the broker refuses."""
+        return None
+
+    def secret_options(self) -> tuple[Mapping[str, object], str] | None:
+        """Give options with a secret in them that the broker accepts, and the secret's text."""
         return None
 
     def unreachable_url(self) -> str | None:
