@@ -30,6 +30,7 @@ class LocalHarness(Harness):
     }
     patience = 20.0
     quiet = 0.15
+    short = 0.3
     lease = 0.5
     delay = 0.4
     saturation = 1.0

@@ -17,6 +17,8 @@ class TestMyBroker(AdapterConformance):
 from __future__ import annotations
 
 import importlib
+import pkgutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +43,11 @@ _HOMES = {
     "sit": "driver",
     "wait_until": "conditions",
 }
+
+if "pytest" in sys.modules:  # so that a failed assertion shows its values, as in the user's own tests
+    sys.modules["pytest"].register_assert_rewrite(
+        *(name for _, name, _ in pkgutil.iter_modules(__path__, f"{__name__}.") if name not in sys.modules)
+    )
 
 __all__ = sorted(_HOMES)
 

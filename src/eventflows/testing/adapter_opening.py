@@ -25,8 +25,6 @@ from eventflows.policy import Settlement, Verdict
 from eventflows.testing.cases import PLENTY, Cases, bodies, numbered
 from eventflows.testing.conditions import Background, wait_until
 
-SHORT = 1.0  # seconds: the time-out of calls that are never answered
-
 
 def _files() -> int:
     """Count the open files and sockets of this process; 0 where the system does not say."""
@@ -56,7 +54,7 @@ class Refusals(Cases):
         subscriber = self.opened()
         subscriber.close()
         with pytest.raises(ClosedError):
-            subscriber.receive(1, max_bytes=PLENTY, timeout=SHORT)
+            subscriber.receive(1, max_bytes=PLENTY, timeout=self.broker.short)
 
     def test_c13_the_second_close_does_nothing(self) -> None:
         """Closing again, or closing what was never opened, does nothing and raises nothing."""
@@ -114,6 +112,23 @@ class Refusals(Cases):
             lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=5.0),
         )
         assert (error.retryable, error.__cause__ is not None) == (True, True)
+
+    def test_c16_a_failed_receive_is_reported_at_once(self) -> None:
+        """A connection that fails during `receive` is raised, not repeated in silence; the next one may succeed."""
+        self.publish(b"body")
+        subscriber = self.opened()
+        self.fault("fail")("receive", ConnectionFailedError("an injected failure"))
+        with pytest.raises(ConnectionFailedError) as caught:
+            subscriber.receive(1, max_bytes=PLENTY, timeout=self.broker.patience)
+        assert caught.value.retryable
+
+    def test_c16_a_failed_publish_is_reported_at_once(self) -> None:
+        """A connection that fails during `publish` is reported, not repeated in silence."""
+        publisher = self.opened_publisher()
+        self.fault("fail")("publish", ConnectionFailedError("an injected failure"))
+        with pytest.raises(ConnectionFailedError):
+            _publish_one(publisher.publish)
+        self.nothing(self.opened())
 
     def test_c17_every_native_error_maps_as_documented(self) -> None:
         """Each error of the client becomes the class, and the retryability, that the adapter's table says."""
@@ -215,45 +230,46 @@ class Lives(Cases):
         subscriber.wake()
         wait_until(lambda: not blocked.running, 5 + self.broker.slack, what="the receive of a closed subscriber")
 
+    def _silent(self, call: Callable[[], object], operation: str) -> None:
+        self.returns(self.broker.short, call, f"{operation} against a silent peer")
+
     def frozen(self, operation: str, call: Callable[[], object]) -> None:
         """Check that one call keeps its time-out while the broker answers nothing of its kind."""
         self.fault("freeze")(operation)
         self._exit.callback(self.fault("thaw"), operation)
-        self.returns(SHORT, call, f"{operation} against a broker that does not answer")
+        self.returns(self.broker.short, call, f"{operation} against a broker that does not answer")
 
     def test_c55_open_keeps_its_timeout(self) -> None:
         """Opening against a peer that accepts and never answers returns in time."""
         url = self.broker.silent_url()
         if url is not None:
             subscriber = self.keep(open_subscriber(url, **self.broker.source_options))
-            self.returns(SHORT, lambda: subscriber.open(timeout=SHORT), "open against a silent peer")
+            self._silent(lambda: subscriber.open(timeout=self.broker.short), "open")
             return
         subscriber = self.keep(self.broker.subscriber(self.topic))
-        self.frozen("open", lambda: subscriber.open(timeout=SHORT))
+        self.frozen("open", lambda: subscriber.open(timeout=self.broker.short))
 
     def test_c55_publish_keeps_its_timeout(self) -> None:
         """Publishing to a peer that never answers returns in time."""
         url = self.broker.silent_url()
         if url is not None:
             publisher = self.keep(open_publisher(url, **self.broker.destination_options))
-            self.returns(
-                SHORT, lambda: publisher.publish([Message(b"x")], timeout=SHORT), "publish to a silent peer"
-            )
+            self._silent(lambda: publisher.publish([Message(b"x")], timeout=self.broker.short), "publish")
             return
         publisher = self.opened_publisher()
-        self.frozen("publish", lambda: publisher.publish([Message(b"x")], timeout=SHORT))
+        self.frozen("publish", lambda: publisher.publish([Message(b"x")], timeout=self.broker.short))
 
     def test_c55_receive_keeps_its_timeout(self) -> None:
         """Receiving from a broker that stopped to answer returns in time."""
         subscriber = self.opened()
-        self.frozen("receive", lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=SHORT))
+        self.frozen("receive", lambda: subscriber.receive(1, max_bytes=PLENTY, timeout=self.broker.short))
 
     def test_c55_settle_keeps_its_timeout(self) -> None:
         """Settling at a broker that stopped to answer returns in time."""
         self.publish(b"held")
         subscriber = self.opened()
         held = [Settlement(verdict=Verdict.ACK, spans=[self.take(subscriber, 1)[0].span])]
-        self.frozen("settle", lambda: subscriber.settle(held, durable=True, timeout=SHORT))
+        self.frozen("settle", lambda: subscriber.settle(held, durable=True, timeout=self.broker.short))
 
     def test_c55_extend_keeps_its_timeout(self) -> None:
         """Extending a lease at a broker that stopped to answer returns in time."""
@@ -262,14 +278,14 @@ class Lives(Cases):
         self.publish(b"held")
         subscriber = self.opened()
         held = self.take(subscriber, 1)[0].delivery
-        self.frozen("extend", lambda: subscriber.extend([held], 10, timeout=SHORT))
+        self.frozen("extend", lambda: subscriber.extend([held], 10, timeout=self.broker.short))
 
     def test_c55_close_keeps_its_timeout(self) -> None:
         """Closing, with a message held, at a broker that stopped to answer returns in time."""
         self.publish(b"held")
         subscriber = self.opened()
         self.take(subscriber, 1)
-        self.frozen("settle", lambda: subscriber.close(timeout=SHORT))
+        self.frozen("settle", lambda: subscriber.close(timeout=self.broker.short))
 
     def test_c57_opening_again_leaks_no_thread_and_no_file(self) -> None:
         """Opening an open subscriber again and again leaves as many threads, files and sockets as once."""

@@ -171,7 +171,7 @@ class Batches(Cases):
         share = self.broker.volume // 16
 
         def work(thread: int) -> list[PublishResult]:
-            batches = [numbered(25, start=thread * share + at) for at in range(0, share, 25)]
+            batches = [numbered(min(25, share - at), start=thread * share + at) for at in range(0, share, 25)]
             return [result for batch in batches for result in publisher.publish(batch)]
 
         with ThreadPoolExecutor(16) as threads:

@@ -55,6 +55,8 @@ class Harness:
     """Seconds by which a call may overrun its time-out, and a delay or lease be off."""
     lease: ClassVar[float] = 2.0
     """Seconds of the lease that `short_lease` gives."""
+    short: ClassVar[float] = 1.0
+    """Seconds of a time-out that calls must keep while nothing comes, or nobody answers."""
     delay: ClassVar[float] = 2.0
     """Seconds of a RETRY's delay that can be told from none."""
     saturation: ClassVar[float] = 5.0

@@ -8,7 +8,6 @@ import logging
 import pickle
 import threading
 import tracemalloc
-from typing import Any
 
 import pytest
 
@@ -256,8 +255,8 @@ class Ends(FlowCases):
 
         calls = [Calls(work), Calls(work)]
         self.publish(*numbered(40))
-        settings: dict[str, Any] = {"dead_letter": "halt", "retry": RetryPolicy(attempts=2, delay=0.05), "max_in_flight": 4}
-        flows = [self.flow(one, **settings) for one in calls]
+        retry = RetryPolicy(attempts=2, delay=0.05)
+        flows = [self.flow(one, dead_letter="halt", retry=retry, max_in_flight=4) for one in calls]
         runs = [Background(lambda flow=flow: flow.run(signals=False)) for flow in flows]  # type: ignore[misc]
         positions = set()
         for run in runs:
