@@ -1,1 +1,1 @@
-"""adapters."""
+"""One module for each broker; they do not know each other."""

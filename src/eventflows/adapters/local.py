@@ -1,0 +1,636 @@
+"""The embedded broker: `local://`, in memory or in one SQLite file.
+
+Names:
+    A *queue* and a *topic* are the same here: a name. Each *group* (default "default") is a *subscription* of its
+    own; subscribers of one group share its messages. A delivery has a *lease* of 30 seconds.
+
+Guarantees:
+    At least once. Messages of one key are handed out in order, to one subscriber at a time. A new group begins at
+    the oldest message that is kept. Memory lives as long as the process, whatever is closed. In a file, what was
+    published or settled before a process was killed is kept, and what a dead process held comes back at once.
+
+Cannot:
+    Messages without a key have no order: they come shuffled. There are no lanes and no transactions. A tombstone
+    (a body of None) is refused.
+
+Limits:
+    A message may have 16 MiB and 256 headers, our own limits: beyond them a broker is the wrong tool. One file is
+    shared by processes of one machine.
+
+Native access:
+    `Delivery.native` is a `Receipt`: the grant it came in, and its index there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Literal, NamedTuple, Self
+
+import attrs
+
+from eventflows.adapters._local_faults import FakeClock, Faults
+from eventflows.adapters._local_memory import MemoryStore
+from eventflows.adapters._local_store import Grant, Store, Word
+from eventflows.errors import (
+    BrokerError,
+    CapabilityError,
+    ClosedError,
+    ConfigError,
+    InvalidMessageError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    TooLargeError,
+)
+from eventflows.message import Chunk, Delivery, Lane, Message
+from eventflows.policy import Settlement, Verdict
+from eventflows.protocols import (
+    AdapterSpec,
+    Backlog,
+    Capabilities,
+    ExtendResult,
+    Finding,
+    Location,
+    Option,
+    Pending,
+    PublishResult,
+    SettleFailure,
+    Subscriber,
+)
+
+LEASE: Final = 30.0
+MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_HEADERS: Final = 256
+LONGEST_DELAY: Final = 30 * 86_400.0
+
+CAPABILITIES: Final = Capabilities(
+    settle="message",
+    redeliver=True,
+    redeliver_delay=LONGEST_DELAY,
+    release="free",
+    dead_letter=True,
+    delivery_count=True,
+    lease="message",
+    ordering="key",
+    groups=True,
+    replay=True,
+    durable=False,
+    peek="free",
+    max_receive=1000,
+    max_publish_bytes=MAX_BYTES,
+    max_headers=MAX_HEADERS,
+)
+
+
+class Receipt(NamedTuple):
+    """Where a delivery came from; the right to settle it."""
+
+    grant: Grant
+    index: int
+
+
+class LocalBroker:
+    """One broker in this process: a name in memory, or a name in a file.
+
+    Args:
+        name: Of the queue or topic.
+        store: Where its messages are.
+    """
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.name = name
+        self.store = store
+        self.faults = Faults()
+        self.faults.on_expire(self.expire)
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of its leases and delays."""
+        return self.store.clock
+
+    def expire(self) -> None:
+        """End all leases now."""
+        self.store.expire()
+
+
+_brokers: dict[tuple[str, str | None, bool], LocalBroker] = {}
+_brokers_lock = threading.Lock()
+
+
+def local_broker(
+    url: str, *, clock: Callable[[], float] | None = None, seed: int | None = None
+) -> LocalBroker:
+    """Find, or make, the broker of a URL in this process, to inject a clock before its first use, or faults.
+
+    Args:
+        url: `local://name`, with `file=` or without.
+        clock: Seconds, such as a `FakeClock`; taken at the first use only.
+        seed: Of the shuffle; taken at the first use only.
+    """
+    found = re.match(r"local://([^/?]+)(?:\?(.*))?$", url)
+    if found is None:
+        raise ConfigError(f"{url!r} is not local://name.")
+    file = next((part[5:] for part in (found[2] or "").split("&") if part.startswith("file=")), None)
+    return _broker(found[1], file, clock=clock, seed=seed)
+
+
+def forget(name: str) -> None:
+    """Forget a memory broker and all its messages, for tests."""
+    with _brokers_lock:
+        _brokers.pop((name, None, False), None)
+
+
+def _broker(
+    name: str,
+    file: str | None,
+    *,
+    sync: str = "normal",
+    clock: Callable[[], float] | None = None,
+    seed: int | None = None,
+) -> LocalBroker:
+    path = None if file is None else os.path.abspath(file)
+    with _brokers_lock:
+        broker = _brokers.get((name, path, sync == "full"))
+        if broker is None:
+            store: Store
+            if path is None:
+                store = MemoryStore(clock=clock or time.monotonic, seed=seed)
+            else:
+                from eventflows.adapters._local_sqlite import SqliteStore
+
+                store = SqliteStore(path, name, sync=sync, clock=clock, seed=seed)
+            broker = _brokers[name, path, sync == "full"] = LocalBroker(name, store)
+            if isinstance(clock, FakeClock):
+                clock.tell(store.wake)
+        return broker
+
+
+class LocalChunk(Chunk):
+    """A chunk that knows its grant."""
+
+    __slots__ = ("grant",)
+
+    def __init__(self, grant: Grant, build: Callable[[int], Delivery], lease_until: float) -> None:
+        super().__init__(
+            grant.bodies,
+            build,
+            keys=grant.keys,
+            content_types=grant.content_types,
+            attempt=max(grant.attempts.values(), default=1),
+            lease_until=lease_until,
+        )
+        self.grant = grant
+
+    def position(self, index: int) -> str:
+        """Give the sequence number."""
+        return str(self.grant.numbers[index])
+
+
+class _Adapter:
+    """What subscriber and publisher share: opening, closing, being cut off."""
+
+    def __init__(self, location: Location, options: Mapping[str, object]) -> None:
+        self._location = location
+        self._options = options
+        self._open = False
+        self._closed = False
+        self._epoch = 0
+        self._pid = os.getpid()
+        self._found: LocalBroker | None = None
+
+    @property
+    def _broker(self) -> LocalBroker:
+        if self._found is None:
+            self._found = _broker(
+                self._location.authority,
+                _text(self._options.get("file")),
+                sync=str(self._options.get("sync", "normal")),
+                seed=_number(self._options.get("seed")),
+            )
+        return self._found
+
+    def _enter(self, operation: str, timeout: float) -> LocalBroker:
+        if self._closed:
+            raise ClosedError(f"{self._location.text} was closed; open it again, or make a new one.")
+        if not self._open:
+            self.open(timeout=timeout)
+        broker = self._broker
+        broker.faults.cut(self._epoch)
+        if broker.faults.set:
+            broker.faults.meet(operation, timeout)  # type: ignore[arg-type]
+        return broker
+
+    def open(self, *, timeout: float = 30.0) -> None:
+        """Connect."""
+        broker = self._broker
+        if broker.faults.set:
+            broker.faults.meet("open", timeout)
+        self._epoch = broker.faults.epoch
+        self._open, self._closed = True, False
+
+    def close(self, *, timeout: float = 30.0) -> None:
+        """Disconnect; the second call does nothing."""
+        self._open, self._closed = False, True
+
+    def entities(self) -> Sequence[str]:
+        """Give the names that this process, or the file, has."""
+        file = _text(self._options.get("file"))
+        if file is None:
+            with _brokers_lock:
+                return sorted(name for name, path, _ in _brokers if path is None)
+        from eventflows.adapters._local_sqlite import names_in
+
+        return names_in(os.path.abspath(file))
+
+    def check(self) -> Sequence[Finding]:
+        """Look whether the file can be used."""
+        try:
+            broker = self._broker
+            broker.store.backlog(str(self._options.get("group", "default")))
+        except (BrokerError, ConfigError) as error:
+            return [Finding("error", f"{self._location.text}: {error}", "Mend what it says.")]
+        return [Finding("ok", f"{self._location.text} can be used")]
+
+    def __enter__(self) -> Self:
+        """Open it."""
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class LocalSubscriber(_Adapter):
+    """Reads one group of one name.
+
+    Args:
+        location: The source.
+        options: `file`, `group`, `lease`, `retain`, `dead-letter`, `sync`, `seed`.
+    """
+
+    def __init__(self, location: Location, options: Mapping[str, object]) -> None:
+        super().__init__(location, options)
+        self.capabilities = _capabilities(location, options)
+        self.ready = False
+        self._group = str(options.get("group", "default"))
+        self._lease = float(str(options.get("lease", LEASE)))
+        self._woken = False
+        self._owner: object = object()
+        self._joined = False
+        if "dead-letter" in options:
+            self._dead_of, self._group = self._group, "default"
+        else:
+            self._dead_of = ""
+
+    @property
+    def _store(self) -> Store:
+        store = self._broker.store
+        return store.dead(self._dead_of) if self._dead_of else store
+
+    def open(self, *, timeout: float = 30.0) -> None:
+        """Connect and join the group."""
+        if self._open and self._joined:
+            self._store.release(self._group, self._owner)
+        self._owner = object()
+        super().open(timeout=timeout)
+        self._store.join(self._group, float(str(self._options.get("retain", 0.0))))
+        self._joined = self.ready = True
+
+    def receive(
+        self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()
+    ) -> Sequence[Chunk]:
+        """Take messages."""
+        self._enter("receive", timeout)
+        store = self._store
+        deadline = time.monotonic() + timeout
+        while True:
+            seen = store.version
+            if limit > 0:
+                grant = store.take(self._group, self._owner, limit, max(max_bytes, 1), self._lease)
+                if grant is not None:
+                    return [self._chunk(grant)]
+            left = deadline - time.monotonic()
+            if self._woken or left <= 0:
+                self._woken = False
+                return []
+            store.wait(self._group, left, lambda: self._woken, seen)
+            self._broker.faults.cut(self._epoch)
+
+    def _chunk(self, grant: Grant) -> Chunk:
+        offset = time.monotonic() - self._store.clock()
+
+        def build(index: int) -> Delivery:
+            number = grant.numbers[index]
+            message = grant.message(index)
+            if message.id is None:
+                message = attrs.evolve(message, id=str(number))
+            return Delivery(
+                message=message,
+                source=self._location.text,
+                position=str(number),
+                identity=f"{self._location.authority}/{self._dead_of}/{self._group}/{number}",
+                attempt=grant.attempt(index),
+                lease_until=grant.lease(index) + offset,
+                enqueued_at=datetime.datetime.fromtimestamp(grant.published(index), datetime.UTC),
+                native=Receipt(grant, index),
+            )
+
+        return LocalChunk(grant, build, grant.until + offset)
+
+    def settle(
+        self, settlements: Sequence[Settlement], *, durable: bool = False, timeout: float = 30.0
+    ) -> Sequence[SettleFailure]:
+        """Carry out verdicts; in a file they are on disk when this returns."""
+        if not self.capabilities.dead_letter and any(s.verdict is Verdict.DEAD_LETTER for s in settlements):
+            raise CapabilityError(f"{self._location.text} keeps no dead letters of dead letters.")
+        broker = self._enter("settle", timeout)
+        failures: list[SettleFailure] = []
+        words: list[Word] = []
+        for settlement in settlements:
+            for chunk, stretch in settlement.spans:
+                assert isinstance(chunk, LocalChunk)  # noqa: S101 - for the type checker: chunks come from receive
+                start, stop, _ = stretch.indices(len(chunk))
+                for first, last in self._unless_refused(broker, chunk, start, stop, failures):
+                    words.append(
+                        Word(
+                            chunk.grant, first, last, settlement.verdict,
+                            min(settlement.delay, LONGEST_DELAY), settlement.reason, settlement.detail,
+                        )  # fmt: skip
+                    )
+                if chunk.grant.owner is not self._owner:
+                    chunk.grant.open[start:stop] = bytes(stop - start)
+        for grant, index in self._store.settle(self._group, words):
+            chunk = next(c for s in settlements for c, _ in s.spans if isinstance(c, LocalChunk) and c.grant is grant)
+            failures.append(SettleFailure(chunk[index], _lease_lost(chunk[index])))
+        return failures
+
+    @staticmethod
+    def _unless_refused(
+        broker: LocalBroker, chunk: Chunk, start: int, stop: int, failures: list[SettleFailure]
+    ) -> list[tuple[int, int]]:
+        if not broker.faults.settlements():
+            return [(start, stop)]
+        parts = []
+        for index in range(start, stop):
+            error = broker.faults.of_settlement(chunk[index])
+            if error is None:
+                parts.append((index, index + 1))
+            else:
+                failures.append(SettleFailure(chunk[index], error))
+        return parts
+
+    def extend(
+        self, held: Sequence[Delivery | Lane], seconds: float, *, timeout: float = 10.0
+    ) -> Sequence[ExtendResult]:
+        """Keep deliveries for longer."""
+        broker = self._enter("extend", timeout)
+        receipts: list[tuple[Grant, int]] = []
+        for one in held:
+            if not isinstance(one, Delivery) or not isinstance(one.native, Receipt):
+                raise CapabilityError(f"{self._location.text} leases deliveries; this is none of its own.")
+            receipts.append((one.native.grant, one.native.index))
+        refused = [broker.faults.of_extension() for _ in held] if broker.faults.set else [None] * len(held)
+        ends = self._store.extend(self._group, receipts, seconds)
+        offset = time.monotonic() - self._store.clock()
+        results: list[ExtendResult] = []
+        for one, end, error in zip(held, ends, refused, strict=True):
+            assert isinstance(one, Delivery)  # noqa: S101 - for the type checker: looked at above
+            if error is not None:
+                results.append(ExtendResult(one, None, error))
+            elif end is None:
+                results.append(ExtendResult(one, None, _lease_lost(one)))
+            else:
+                one.lease_until = end + offset
+                results.append(ExtendResult(one, one.lease_until))
+        return results
+
+    def flush(self, *, timeout: float) -> Sequence[SettleFailure]:
+        """Nothing waits: what was settled is settled."""
+        return []
+
+    def backlog(self, *, timeout: float = 10.0) -> Backlog | None:
+        """Say what waits."""
+        waiting, oldest = self._store.backlog(self._group)
+        return Backlog(waiting=waiting, oldest_age=None if oldest is None else max(time.time() - oldest, 0.0))
+
+    def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
+        """Look at what waits; makes no group."""
+        broker = self._broker
+        if broker.faults.set:
+            broker.faults.meet("peek", timeout)
+        if start is not None and not start.isdecimal():
+            raise ConfigError(f"start={start!r}: a position here is a sequence number, such as 42.")
+        return [
+            Delivery(
+                message=one.message if one.message.id else attrs.evolve(one.message, id=str(one.number)),
+                source=self._location.text,
+                position=str(one.number),
+                identity=f"{self._location.authority}/{self._dead_of}/{self._group}/{one.number}",
+                attempt=one.attempt,
+                enqueued_at=datetime.datetime.fromtimestamp(one.published, datetime.UTC),
+            )
+            for one in self._store.peek(self._group, limit, None if start is None else int(start))
+        ]
+
+    def dead_letters(self) -> Subscriber:
+        """Give a subscriber of this group's dead letters, not opened."""
+        if self._dead_of:
+            raise CapabilityError(f"{self._location.text} keeps no dead letters of dead letters.")
+        mark = "&" if "?" in self._location.text else "?"
+        location = attrs.evolve(self._location, text=f"{self._location.text}{mark}dead-letter")
+        return LocalSubscriber(location, {**self._options, "dead-letter": True})
+
+    def wake(self) -> None:
+        """Let a blocked `receive`, or the next one, return early."""
+        self._woken = True
+        if self._found is not None:
+            self._store.wake()
+
+    def close(self, *, timeout: float = 30.0) -> None:
+        """Hand back what is held, untouched, and leave."""
+        if self._open and self._joined:
+            self._store.release(self._group, self._owner)
+        self.ready = False
+        super().close(timeout=timeout)
+        if self._found is not None:
+            self._store.wake()
+
+
+def _lease_lost(delivery: Delivery) -> LeaseLostError:
+    return LeaseLostError(
+        f"{delivery.source} has taken {delivery.position} back: its lease ended, or it was settled before."
+    )
+
+
+class _Answered:
+    """Results that are there already."""
+
+    def __init__(self, results: list[PublishResult]) -> None:
+        self._results = results
+
+    def results(self, timeout: float) -> list[PublishResult]:
+        """Give them."""
+        return self._results
+
+
+class LocalPublisher(_Adapter):
+    """Writes to one name.
+
+    Args:
+        location: The destination.
+        options: `file`, `sync`, `seed`.
+    """
+
+    def __init__(self, location: Location, options: Mapping[str, object]) -> None:
+        super().__init__(location, options)
+        self.capabilities = _capabilities(location, options)
+
+    def send(self, batch: Sequence[Message]) -> Pending:
+        """Publish; the answers are there at once."""
+        return _Answered(self.publish(batch))
+
+    def publish(self, batch: Sequence[Message], *, timeout: float = 30.0) -> list[PublishResult]:
+        """Publish; in a file the messages are on disk when this returns."""
+        try:
+            broker = self._enter("publish", timeout)
+        except OutcomeUnknownError as error:
+            return [PublishResult(None, error) for _ in batch]
+        errors = _refused(batch)
+        if broker.faults.set:
+            for index, message in enumerate(batch):
+                error = broker.faults.of_message(message)
+                if error is not None:
+                    errors[index] = error
+        if not errors:
+            return [PublishResult(number, None) for number in broker.store.publish(batch)]
+        good = iter(broker.store.publish([m for index, m in enumerate(batch) if index not in errors]))
+        return [
+            PublishResult(None, errors[index]) if index in errors else PublishResult(next(good), None)
+            for index in range(len(batch))
+        ]
+
+
+def _refused(batch: Sequence[Message]) -> dict[int, BrokerError]:
+    errors: dict[int, BrokerError] = {}
+    for index, message in enumerate(batch):
+        body = message.body
+        if body is None or message.options or len(body) > MAX_BYTES // 2 or message.headers or message.key:
+            error = _fault(message)
+            if error is not None:
+                errors[index] = error
+    return errors
+
+
+def _fault(message: Message) -> BrokerError | None:
+    if message.body is None:
+        return InvalidMessageError("the embedded broker takes no tombstone (a body of None); publish b'' instead.")
+    if message.options:
+        return InvalidMessageError(f"the embedded broker has no message option {sorted(message.options)[0]!r}.")
+    if len(message.headers) > MAX_HEADERS:
+        return InvalidMessageError(f"{len(message.headers)} headers; the embedded broker takes {MAX_HEADERS}.")
+    texts = [*message.headers, *message.headers.values(), message.key or ""]
+    try:
+        size = len(message.body) + sum(len(text.encode("utf-8")) for text in texts)
+    except (AttributeError, UnicodeEncodeError):
+        return InvalidMessageError("headers and key are text that UTF-8 can write; one of them is not.")
+    if size > MAX_BYTES:
+        return TooLargeError(
+            f"a message of {size} bytes, body, key and headers together; the embedded broker takes {MAX_BYTES}."
+        )
+    return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _capabilities(location: Location, options: Mapping[str, object]) -> Capabilities:
+    return attrs.evolve(
+        CAPABILITIES, durable=options.get("file") is not None, dead_letter="dead-letter" not in options
+    )
+
+
+def _validate(location: Location, options: Mapping[str, object], side: Literal["source", "destination"]) -> None:
+    if not location.authority:
+        raise ConfigError(f"{location.text}: the name is missing; write local://orders.")
+    if location.path:
+        raise ConfigError(
+            f"{location.text}: local:// takes a name and no path; a file is given as "
+            f"local://{location.authority}?file={location.path}."
+        )
+
+
+def _some_text(value: object) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected text")
+    return value
+
+
+def _positive(value: object) -> float:
+    number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
+    if not 0 < number < float("inf"):
+        raise ValueError("expected seconds, more than 0")
+    return number
+
+
+def _not_negative(value: object) -> float:
+    number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError("expected seconds, 0 or more")
+    return number
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("expected a whole number")
+    return int(value)
+
+
+def _sync(value: object) -> str:
+    if value not in ("normal", "full"):
+        raise ValueError('expected "normal" or "full"')
+    return str(value)
+
+
+def _flag(value: object) -> bool:
+    if value not in ("", True):
+        raise ValueError("it takes no value")
+    return True
+
+
+_COMMON: Final = (
+    Option(name="file", parse=_some_text, about="the SQLite file to share between processes (default: memory)"),
+    Option(name="sync", parse=_sync, about='"full" survives power loss, too (default "normal")'),
+    Option(name="seed", parse=_whole, about="of the shuffle of messages without a key (default: by chance)"),
+)
+
+ADAPTER: Final = AdapterSpec(
+    scheme="local",
+    form="local://name?file=flows.db",
+    capabilities=_capabilities,
+    validate=_validate,
+    subscriber=LocalSubscriber,
+    publisher=LocalPublisher,
+    source_options=(
+        *_COMMON,
+        Option(name="group", parse=_some_text, about='the group whose messages are shared (default "default")'),
+        Option(name="lease", parse=_positive, about="seconds for which a message is held (default 30)"),
+        Option(name="retain", parse=_not_negative, about="seconds for which done messages are kept (default 0)"),
+        Option(name="dead-letter", parse=_flag, about="reads the group's dead letters", url_only=True),
+    ),
+    destination_options=_COMMON,
+)
