@@ -7,27 +7,34 @@ import tempfile
 from collections.abc import Mapping
 from typing import ClassVar
 
-from eventflows.adapters.local import local_broker
+from eventflows.adapters.local import Receipt, local_broker
 from eventflows.testing import Faults, Harness
+
+
+ALONE = "keeps nothing beyond the process, so no other process can work on it"
+SKIPS = {
+    "C14": "makes a topic or queue at its first use, so none is missing",
+    "C15": "has no credentials",
+    "C16": "has no network, so no place is unreachable",
+    "C17": "has no client whose errors could be mapped",
+    "C33": "settles each message alone: it has no position that could have gaps",
+    "C34": "settles each message alone: it has no position that could be committed",
+    "C52": "settles each message alone: it has no position that could outlive the topic",
+    "C53": "fetches nothing ahead, so it has no bytes fetched to be compared",
+    "C54": "has no generations of members",
+    "R25": "takes no secrets",
+}
+"""What neither storage can be asked."""
 
 
 class LocalHarness(Harness):
     """`local://`, in memory."""
 
     name = "local in memory"
-    allowed_skips: ClassVar[Mapping[str, str] | None] = {
-        "C08": "claims no limit of the body, so the case of one byte more cannot be",
-        "C14": "makes a topic or queue at its first use, so none is missing",
-        "C15": "has no credentials",
-        "C16": "has no network, so no place is unreachable",
-        "C17": "has no client whose errors could be mapped",
-        "C33": "settles each message alone: it has no position that could have gaps",
-        "C34": "settles each message alone: it has no position that could be committed",
-        "C47": "has no client whose objects could be shown",
-        "C52": "settles each message alone: it has no position that could outlive the topic",
-        "C53": "fetches nothing ahead, so it has no bytes fetched to be compared",
-        "C54": "has no generations of members",
-    }
+    allowed_skips: ClassVar[Mapping[str, str] | None] = SKIPS | dict.fromkeys(
+        ("R04", "R08", "R09", "R14", "R16", "R24"), ALONE
+    )
+    native_type = Receipt
     patience = 20.0
     quiet = 0.15
     short = 0.3
@@ -53,6 +60,7 @@ class LocalFileHarness(LocalHarness):
     """`local://`, in one SQLite file."""
 
     name = "local in a file"
+    allowed_skips = SKIPS
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="eventflows-conformance-")

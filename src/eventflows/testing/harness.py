@@ -15,16 +15,16 @@ from eventflows.protocols import Capabilities, Publisher, Subscriber
 class Faults(Protocol):
     """Ways to make a broker misbehave. A harness gives those that it has; a missing one skips its cases."""
 
-    def fail(self, operation: str, error: BrokerError, times: int = 1) -> None:
+    def fail(self, operation: str, error: BrokerError, *, times: int = 1) -> None:
         """Make the next calls of open, publish, receive, settle, extend or peek raise."""
 
-    def fail_message(self, match: Callable[[Message], bool], error: BrokerError, times: int = 1) -> None:
+    def fail_message(self, match: Callable[[Message], bool], error: BrokerError, *, times: int = 1) -> None:
         """Refuse to publish the messages that match."""
 
-    def refuse_settlement(self, match: Callable[[Delivery], bool], error: BrokerError, times: int = 1) -> None:
+    def refuse_settlement(self, match: Callable[[Delivery], bool], error: BrokerError, *, times: int = 1) -> None:
         """Report the settlement of deliveries that match as failed."""
 
-    def refuse_extension(self, error: BrokerError, times: int = 1) -> None:
+    def refuse_extension(self, error: BrokerError, *, times: int = 1) -> None:
         """Report the next extensions as failed."""
 
     def freeze(self, operation: str) -> None:

@@ -23,7 +23,7 @@ from eventflows.testing.cases import Taken, bodies, numbered
 from eventflows.testing.conditions import Background, wait_until
 from eventflows.testing.flows import Calls, FlowCases
 
-FOREVER = 10**6
+FOREVER = 10_000
 
 
 class Discards(Observer):
@@ -44,7 +44,7 @@ class Outputs(FlowCases):
         """Run a flow whose outputs are never all confirmed, and check that it gives up without acknowledging."""
         place = self.fresh()
         self.fault("fail_message", place)(
-            lambda message: message.body == b"never", ConnectionFailedError("an injected failure"), FOREVER
+            lambda message: message.body == b"never", ConnectionFailedError("an injected failure"), times=FOREVER
         )
         self.publish(b"input")
         flow = self.flow(calls, destination=place, drain_timeout=0.3)
@@ -82,7 +82,7 @@ class Outputs(FlowCases):
     def test_r02_a_failed_publish_is_repeated_alone(self) -> None:
         """When publishing fails for a while, it alone is repeated: `apply` is called once."""
         place = self.fresh()
-        self.fault("fail_message", place)(lambda _: True, ConnectionFailedError("an injected failure"), 3)
+        self.fault("fail_message", place)(lambda _: True, ConnectionFailedError("an injected failure"), times=3)
         calls = Calls(lambda body: b"result of " + body)
         self.publish(b"input")
         self.run(self.flow(calls, destination=place), limit=1)
@@ -91,7 +91,7 @@ class Outputs(FlowCases):
     def test_r03_an_input_stays_until_its_dead_letter_is_confirmed(self) -> None:
         """A dead letter that cannot be published leaves its input unacknowledged."""
         place = self.fresh()
-        self.fault("fail_message", place)(lambda _: True, ConnectionFailedError("an injected failure"), FOREVER)
+        self.fault("fail_message", place)(lambda _: True, ConnectionFailedError("an injected failure"), times=FOREVER)
         self.publish(b"poison")
 
         def fail(_: bytes) -> None:
@@ -111,7 +111,7 @@ class Outputs(FlowCases):
     def test_r22_the_same_input_makes_outputs_of_the_same_ids(self) -> None:
         """An input that is processed twice publishes its outputs with the same ids."""
         place = self.fresh()
-        self.fault("refuse_settlement")(lambda _: True, PermissionDeniedError("an injected refusal"), 1)
+        self.fault("refuse_settlement")(lambda _: True, PermissionDeniedError("an injected refusal"))
         self.publish(b"input")
         calls = Calls(lambda _: Messages([b"first", b"second"]))
         flow = self.flow(calls, destination=place)
@@ -147,7 +147,7 @@ class Outputs(FlowCases):
         """An output that the destination never takes fails its input at once, without another attempt."""
         place = self.fresh()
         self.fault("fail_message", place)(
-            lambda message: message.body == b"0", TooLargeError("an injected limit"), FOREVER
+            lambda message: message.body == b"0", TooLargeError("an injected limit"), times=FOREVER
         )
         calls = Calls(lambda body: body)
         options, dead = self.morgue()
@@ -158,7 +158,7 @@ class Outputs(FlowCases):
     def failing(self, refused: Callable[[Message], bool]) -> tuple[str, Calls, dict[str, Any]]:
         """Prepare a flow that always fails, with a dead-letter place that refuses some copies as too large."""
         place = self.fresh()
-        self.fault("fail_message", place)(refused, TooLargeError("an injected limit"), FOREVER)
+        self.fault("fail_message", place)(refused, TooLargeError("an injected limit"), times=FOREVER)
 
         def fail(_: bytes) -> None:
             raise ValueError("always")
@@ -183,8 +183,8 @@ class Outputs(FlowCases):
             self.run(self.flow(calls, **settings), limit=1)
         assert self.left() == [b"poison"]
 
-    def test_r38_a_late_finish_publishes_nothing(self) -> None:
-        """When another member has the message by the time `apply` returns, its output is dropped and counted."""
+    def late(self) -> tuple[str, Discards]:
+        """Let another member take the message while `apply` runs, then let it finish; give the destination."""
         if self.can.lease == "none":
             self.skip("has no lease that could be lost")
         place, go, discards = self.fresh(), threading.Event(), Discards()
@@ -198,6 +198,16 @@ class Outputs(FlowCases):
             self.fault("expire_leases")()
             owned = self.take(other, 1)
             go.set()
-            wait_until(lambda: discards.count, self.broker.patience, what="the discarded output")
+            self.until_finished(calls, 1)
         self.acked(other, owned)
+        return place, discards
+
+    def test_r38_a_late_finish_publishes_nothing(self) -> None:
+        """When another member has the message by the time `apply` returns, its output is not published."""
+        place, _ = self.late()
         assert (bodies(self.all_of(place)), self.left()) == ([], [])
+
+    def test_r38_a_late_finish_is_counted_as_discarded(self) -> None:
+        """An output that was dropped because its input is not ours any more is told to the observers."""
+        _, discards = self.late()
+        assert discards.count == 1
