@@ -1,0 +1,70 @@
+# Every target makes .venv and installs what it needs, at the versions of constraints.txt.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test trials check bench format lock clean
+
+help: ## Show this list
+	@echo "make TARGET [PYTHON=python3.12], where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.demo ## Classify handwritten digits through an embedded broker
+	$(BIN)/python examples/digits/demo.py
+
+test: .venv/.dev ## Run the tests that are quick
+	$(BIN)/python -m pytest -m "not trial"
+
+trials: .venv/.dev ## Run the tests that take long
+	$(BIN)/python -m pytest -m trial
+
+check: .venv/.dev ## Check formatting, lint, types, and that imports go one way
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict src tests/typing
+	$(BIN)/basedpyright tests/typing
+	$(BIN)/python -m pytest tests/test_floors.py
+
+bench: .venv/.dev ## Run every benchmark, one after another
+	@set -e; for benchmark in benchmarks/*.py; do \
+		echo "== $$benchmark"; $(BIN)/python "$$benchmark"; \
+	done
+
+format: .venv/.dev ## Format the code, and mend what ruff can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lock: .venv/bin/pip ## Write constraints.txt anew, from the newest versions
+	rm -rf .venv/lock
+	$(BIN)/python -m venv .venv/lock
+	.venv/lock/bin/python -m pip --disable-pip-version-check --no-input install --quiet --editable '.[dev]'
+	.venv/lock/bin/python -m pip freeze --exclude-editable > .venv/lock/constraints.txt
+	mv .venv/lock/constraints.txt constraints.txt
+	rm -rf .venv/lock
+
+clean: ## Remove what the tools left behind, .venv excepted
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests examples benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# pip is the last thing venv installs: where it is, the environment is whole.
+.venv/bin/pip:
+	@command -v "$(PYTHON)" > /dev/null || { \
+		echo "eventflows needs Python 3.11 or newer, and '$(PYTHON)' was not found; try make PYTHON=/path/to/python" >&2; \
+		exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "eventflows needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1); try make PYTHON=python3.11" >&2; \
+		exit 1; }
+	@"$(PYTHON)" -m venv .venv
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing eventflows and scikit-learn into .venv"
+	@$(PIP) install --quiet --constraint constraints.txt --editable . scikit-learn joblib
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing eventflows and its development tools into .venv"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
