@@ -36,6 +36,9 @@ JSON: Final = "application/json"
 DEEPEST: Final = 250
 """Levels of nesting that are written; orjson's own limit is 254."""
 
+SMALL: Final = 480
+"""Bytes below which Python packs objects tightly."""
+
 _DIGITS: Final = bytes(ord("0") if ord("0") <= byte <= ord("9") else ord(" ") for byte in range(256))
 _LONG_NUMBER: Final = b"0" * 19
 _NAN: Final = "cannot be written as JSON; leave it out, or use None"
@@ -63,7 +66,7 @@ def decoder(annotation: object) -> Decoder:
     """
     optional, inner = _optional(annotation)
     if inner in (inspect.Parameter.empty, Any, object):
-        return Decoder(_load_or_none, _by_content_type)
+        return Decoder(_load, _by_content_type)
     if inner is bytes:
         plain: Callable[[bytes | None], object] = _identity if optional else _bytes
     elif inner is str:
@@ -103,11 +106,9 @@ def _text(body: bytes | None) -> str:
         raise DecodeError(f"not UTF-8 at byte {error.start}; annotate the input as bytes to receive it") from None
 
 
-def _load_or_none(body: bytes | None) -> object:
-    return None if body is None else _load(body)
-
-
-def _load(body: bytes) -> object:
+def _load(body: bytes | None) -> object:
+    if body is None:
+        return None
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -136,7 +137,7 @@ def _json_problem(body: bytes, error: orjson.JSONDecodeError) -> str:
 
 def _by_content_type(body: bytes | None, content_type: str | None) -> object:
     if body is None or content_type is None:
-        return _load_or_none(body)
+        return _load(body)
     kind = content_type.partition(";")[0].strip().lower()
     if kind.startswith("text/"):
         return _text(body)
@@ -264,12 +265,14 @@ def encode(value: object) -> tuple[bytes, str]:
     Raises:
         EncodeError: It cannot be written without a loss; the text says where in it and why.
     """
-    if isinstance(value, str):
+    if type(value) is dict:
+        pass
+    elif isinstance(value, str):
         try:
             return value.encode("utf-8"), TEXT
         except UnicodeEncodeError as error:
             raise EncodeError(f"a lone surrogate at character {error.start} cannot be written as UTF-8") from None
-    if isinstance(value, (bytes, bytearray, memoryview)):
+    elif isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), BINARY
     try:
         body = orjson.dumps(value, _default, orjson.OPT_SERIALIZE_NUMPY)
@@ -277,7 +280,8 @@ def encode(value: object) -> tuple[bytes, str]:
         return _dump_slowly(value), JSON
     if b"null" in body:
         _plain(value, "$", 0)  # orjson writes NaN and infinities as null
-    return body, JSON
+    # orjson hands out a body at the front of a block of 1 KiB; a copy, held until it is confirmed, takes what it needs.
+    return (b"".join((body, b"")) if len(body) < SMALL else body), JSON
 
 
 def _dump_slowly(value: object) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, overload
@@ -38,7 +38,7 @@ class Message:
     """The broker's own: partition, timestamp, delay; an unknown one is an `InvalidMessageError`."""
 
 
-class Messages(Sequence[Message]):
+class Messages:
     """Several messages as one result of `apply`; each element is a value or a `Message`.
 
     Args:
@@ -47,8 +47,8 @@ class Messages(Sequence[Message]):
 
     __slots__ = ("values",)
 
-    def __init__(self, values: Sequence[object] = ()) -> None:
-        if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+    def __init__(self, values: Iterable[object] = ()) -> None:
+        if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
             raise ConfigError("Messages([...]) takes a sequence of results, not one result.")
         self.values: tuple[object, ...] = tuple(values)
 
@@ -56,13 +56,19 @@ class Messages(Sequence[Message]):
         """Count the results."""
         return len(self.values)
 
-    @overload
-    def __getitem__(self, index: int) -> Message: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Message]: ...
-    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
-        """Give one result, or several, as given."""
-        return self.values[index]  # type: ignore[return-value]
+    def __iter__(self) -> Iterator[object]:
+        """Give them one after another."""
+        return iter(self.values)
+
+    def __getitem__(self, index: int) -> object:
+        """Give one of them."""
+        return self.values[index]
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the results."""
+        return self.values == other.values if isinstance(other, Messages) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment] - results need not be hashable
 
     def __repr__(self) -> str:
         """Show how many, never what."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import attrs
 
@@ -72,8 +72,7 @@ class Capabilities:
     """Outputs and the position that they were made from can be committed as one."""
 
 
-@attrs.frozen
-class PublishResult:
+class PublishResult(NamedTuple):
     """What became of one message, in input order."""
 
     id: str | None = None

@@ -117,7 +117,7 @@ class MemoryStore:
         if not messages:
             return ()
         size = len(messages)
-        if sum(len(message.body or b"") for message in messages) > max_bytes:
+        if sum([len(message.body or b"") for message in messages]) > max_bytes:
             size = _fitting(messages, max_bytes)
             del messages[size:]
         keys = [message.key for message in messages]

@@ -510,7 +510,7 @@ class LocalPublisher(_Adapter):
                 if error is not None:
                     errors[index] = error
         if not errors:
-            return [PublishResult(number, None) for number in broker.store.publish(batch)]
+            return list(map(PublishResult, broker.store.publish(batch)))
         good = iter(broker.store.publish([m for index, m in enumerate(batch) if index not in errors]))
         return [
             PublishResult(None, errors[index]) if index in errors else PublishResult(next(good), None)
@@ -519,14 +519,13 @@ class LocalPublisher(_Adapter):
 
 
 def _refused(batch: Sequence[Message]) -> dict[int, BrokerError]:
-    errors: dict[int, BrokerError] = {}
-    for index, message in enumerate(batch):
-        body = message.body
-        if body is None or message.options or len(body) > MAX_BYTES // 2 or message.headers or message.key:
-            error = _fault(message)
-            if error is not None:
-                errors[index] = error
-    return errors
+    suspects = [
+        index
+        for index, message in enumerate(batch)
+        if message.headers or message.key or message.options or not 0 < len(message.body or b"") < MAX_BYTES // 2
+    ]
+    faults = {index: _fault(batch[index]) for index in suspects}
+    return {index: fault for index, fault in faults.items() if fault is not None}
 
 
 def _fault(message: Message) -> BrokerError | None:

@@ -165,7 +165,7 @@ class Outbox:
             return
         batch = kept[0].messages if len(kept) == 1 else [m for parcel in kept for m in parcel.messages]
         results = self._publish(batch)
-        if results is not None and not any(result.error for result in results):
+        if results is not None and not [result for result in results if result.error is not None]:
             self._went_well()
             self._post(Confirmed(self, kept, len(batch)))
             return

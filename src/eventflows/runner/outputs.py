@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -44,11 +44,12 @@ def encoder(*, key: Key, headers: Mapping[str, str] | None, prefix: str) -> Enco
         keys = chunk.keys
         own = None if keys is None else keys[index]
         stem = f"{prefix}-{chunk.position(index)}-"
-        if not isinstance(result, (Message, Messages)):
+        kind = type(result)
+        if kind is not Messages and kind is not Message:
             body, content_type = encode(result)
             chosen = own if key is None else key_of(key, result)
             return [Message(body, headers=fixed, key=chosen, id=stem + "0", content_type=content_type)]
-        values = result.values if isinstance(result, Messages) else (result,)
+        values = cast("Messages", result).values if kind is Messages else (result,)
         made: list[Message] = []
         for value in values:
             chosen = own if key is None else key_of(key, value)

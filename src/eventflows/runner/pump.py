@@ -348,6 +348,9 @@ class Pump:
                 reason = "its input is not ours any more"
                 self._observers.tell("discarded", delivery=held.chunk[index], count=1, reason=reason)
             return False
+        if held.state.find(GONE, start, stop) < 0:
+            held.mark(start, stop, SENDING)
+            return True
         for index in range(start, stop):
             if held.state[index] != GONE:
                 held.state[index] = SENDING

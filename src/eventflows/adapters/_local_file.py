@@ -1,0 +1,311 @@
+"""The SQLite file of the embedded broker: opening it safely, transactions, and whose processes are alive."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import random
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from eventflows.errors import (
+    BrokerError,
+    ConfigError,
+    EventflowsError,
+    NotFoundError,
+    PermissionDeniedError,
+    ThrottledError,
+)
+
+SCHEMA: Final = 1
+APPLICATION: Final = 0x45466C77
+"""Marks the file as ours, in the header of SQLite's file format (offset 68)."""
+BUSY_SECONDS: Final = 30.0
+
+_TABLES: Final = f"""
+CREATE TABLE topics(
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, dead_of TEXT NOT NULL, retain REAL NOT NULL DEFAULT 0,
+    UNIQUE(name, dead_of));
+CREATE TABLE messages(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, topic INTEGER NOT NULL, body BLOB NOT NULL, key TEXT, id TEXT,
+    type TEXT, headers TEXT, published REAL NOT NULL);
+CREATE INDEX messages_of_topic ON messages(topic, seq);
+CREATE TABLE groups(
+    id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, name TEXT NOT NULL, next INTEGER NOT NULL,
+    UNIQUE(topic, name));
+CREATE TABLE pending(
+    grp INTEGER NOT NULL, seq INTEGER NOT NULL, key TEXT, attempt INTEGER NOT NULL, due REAL NOT NULL,
+    owner INTEGER, until REAL, PRIMARY KEY(grp, seq)) WITHOUT ROWID;
+CREATE INDEX pending_held ON pending(grp, until) WHERE owner IS NOT NULL;
+CREATE INDEX pending_loose ON pending(grp, due, seq) WHERE owner IS NULL AND key IS NULL;
+CREATE INDEX pending_keyed ON pending(grp, seq) WHERE owner IS NULL AND key IS NOT NULL;
+CREATE TABLE lows(topic INTEGER NOT NULL, at REAL NOT NULL, low INTEGER NOT NULL);
+CREATE TABLE boot(id TEXT NOT NULL);
+PRAGMA application_id={APPLICATION};
+PRAGMA user_version={SCHEMA};
+"""
+
+ERRORS: Final[dict[str, tuple[type[EventflowsError], bool, str]]] = {
+    "SQLITE_BUSY": (ThrottledError, True, "is locked by another process; it is tried again"),
+    "SQLITE_LOCKED": (ThrottledError, True, "is locked by another connection; it is tried again"),
+    "SQLITE_FULL": (BrokerError, True, "cannot grow: the disk is full. Make room; nothing that was kept is lost"),
+    "SQLITE_IOERR": (BrokerError, True, "cannot be read or written: the disk is full or failing. Make room, or look at it"),
+    "SQLITE_NOMEM": (BrokerError, True, "needs more memory than there is"),
+    "SQLITE_TOOBIG": (BrokerError, False, "was given something larger than SQLite takes"),
+    "SQLITE_READONLY": (PermissionDeniedError, False, "cannot be written. Allow this user to write the file and its folder"),
+    "SQLITE_PERM": (PermissionDeniedError, False, "may not be opened by this user. Correct its permissions"),
+    "SQLITE_AUTH": (PermissionDeniedError, False, "may not be used. Correct its permissions"),
+    "SQLITE_CANTOPEN": (NotFoundError, False, "cannot be opened. Make its folder, and allow this user to write there"),
+    "SQLITE_NOTADB": (BrokerError, False, "is not a SQLite database. Name another file"),
+    "SQLITE_CORRUPT": (BrokerError, False, "is damaged. Put it aside, and restore it or begin a new one"),
+    "SQLITE_PROTOCOL": (ThrottledError, True, "is locked by other processes; it is tried again"),
+}
+"""SQLite's primary result codes (sqlite.org/rescode.html): our class, whether trying again may help, and the text."""
+
+
+def translate(error: sqlite3.Error, path: str) -> EventflowsError:
+    """Name a SQLite error."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    primary = "_".join(name.split("_")[:2])
+    kind, retryable, text = ERRORS.get(primary, (BrokerError, False, f"failed ({name or type(error).__name__})"))
+    message = f"the broker's file {path} {text}."
+    made = kind(message, retryable=retryable) if issubclass(kind, BrokerError) else kind(message)
+    made.__cause__ = error
+    return made
+
+
+@contextlib.contextmanager
+def translating(path: str) -> Iterator[None]:
+    """Let no error of SQLite out untranslated."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+
+
+def check_header(path: str) -> bool:
+    """Say whether the file has our schema already; refuse another's, untouched.
+
+    Raises:
+        ConfigError: It is not a file of this broker, or of a newer version.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        return False
+    except IsADirectoryError:
+        raise ConfigError(f"file={path} is a folder; name a file in it.") from None
+    except PermissionError:
+        raise PermissionDeniedError(f"file={path} may not be read by this user. Correct its permissions.") from None
+    except OSError as error:
+        raise ConfigError(f"file={path} cannot be read ({type(error).__name__}); name another.") from error
+    if not head:
+        return False
+    if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
+        raise ConfigError(f"file={path} is not a SQLite database; it was left as it is. Name another file.")
+    version = int.from_bytes(head[60:64], "big")
+    if int.from_bytes(head[68:72], "big") != APPLICATION:
+        raise ConfigError(f"file={path} is the database of another program; it was left as it is. Name another file.")
+    if version > SCHEMA:
+        raise ConfigError(
+            f"file={path} was made by a newer eventflows (its schema is {version}, ours {SCHEMA}); "
+            "it was left as it is. Upgrade eventflows here."
+        )
+    return True
+
+
+def boot_id() -> str:
+    """Name this start of the machine: deadlines are counted from it."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"
+
+
+def boot_clock() -> float:
+    """Give seconds since the machine's start: no clock step changes them, and all its processes agree."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class File:
+    """One connection to the file, for all threads of this process.
+
+    Args:
+        path: Absolute.
+        sync: "normal" survives the death of processes, "full" that of the machine, too.
+    """
+
+    def __init__(self, path: str, sync: str) -> None:
+        self.path = path
+        self._sync = sync
+        self.lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+        self._random = random.Random()  # noqa: S311 - a jitter, not a secret
+
+    def connection(self) -> sqlite3.Connection:
+        """Give the connection, made anew in a forked child; call it with `lock` held."""
+        if self._connection is None or self._pid != os.getpid():
+            self._connection = self._connect()
+            self._pid = os.getpid()
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        ours = check_header(self.path)
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise NotFoundError(f"file={self.path}: its folder does not exist. Make it first.")
+        with translating(self.path):
+            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare(connection, ours)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _prepare(self, connection: sqlite3.Connection, ours: bool) -> None:
+        if not ours:
+            self._begin(connection)
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='topics'").fetchone():
+                for statement in _TABLES.split(";\n"):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        self._until_free(connection, "PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._sync == 'full' else 'NORMAL'}")
+        connection.execute("PRAGMA journal_size_limit=67108864")
+        known = connection.execute("SELECT id FROM boot").fetchone()
+        if known is None or known[0] != boot_id():
+            self._begin(connection)
+            connection.execute("DELETE FROM boot")
+            connection.execute("INSERT INTO boot VALUES(?)", (boot_id(),))
+            connection.execute("UPDATE pending SET due=0")
+            connection.execute("UPDATE pending SET until=0 WHERE owner IS NOT NULL")
+            connection.execute("COMMIT")
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._until_free(connection, "BEGIN IMMEDIATE")
+
+    def _until_free(self, connection: sqlite3.Connection, statement: str) -> None:
+        """Run a statement that takes the file's lock, waiting with jitter while another process has it."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        pause = 0.0005
+        while True:
+            try:
+                connection.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                busy = (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+                if not busy or time.monotonic() >= deadline:
+                    raise
+            time.sleep(pause * (0.5 + self._random.random()))
+            pause = min(pause * 1.5, 0.01)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Read; no lock that stops others."""
+        with self.lock, translating(self.path):
+            yield self.connection()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Write in one short transaction: all of it, or nothing."""
+        with self.lock, translating(self.path):
+            connection = self.connection()
+            self._begin(connection)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def version(self) -> int:
+        """Give a number that changes when another process wrote."""
+        with self.reading() as connection:
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Disconnect."""
+        with self.lock:
+            if self._connection is not None and self._pid == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+
+class Owners:
+    """Who holds messages: each owner locks a small file for its life, so that others see its death at once.
+
+    A record lock belongs to its process alone: a forked child does not keep it. Closing any descriptor of the file
+    would drop it, so no process opens the file of an owner of its own.
+
+    Args:
+        path: Of the broker's file.
+    """
+
+    _here: Final[dict[int, int]] = {}
+    _pid = 0
+
+    def __init__(self, path: str) -> None:
+        self._folder = pathlib.Path(f"{path}.owners")
+
+    def _mine(self) -> dict[int, int]:
+        if Owners._pid != os.getpid():
+            Owners._here.clear()
+            Owners._pid = os.getpid()
+        return Owners._here
+
+    def enter(self) -> int:
+        """Make an owner; it lives until it leaves or this process ends."""
+        owner = secrets.randbits(62)
+        try:
+            self._folder.mkdir(exist_ok=True)
+            descriptor = os.open(self._folder / f"{owner:x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise PermissionDeniedError(
+                f"{self._folder} cannot be written ({type(error).__name__}). Allow this user to write there."
+            ) from error
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._mine()[owner] = descriptor
+        return owner
+
+    def leave(self, owner: int) -> None:
+        """End an owner of this process."""
+        descriptor = self._mine().pop(owner, None)
+        if descriptor is not None:
+            os.close(descriptor)
+            (self._folder / f"{owner:x}").unlink(missing_ok=True)
+
+    def count(self) -> int:
+        """Count the owners, dead ones included."""
+        try:
+            return len(os.listdir(self._folder))
+        except OSError:
+            return 0
+
+    def dead(self, owner: int) -> bool:
+        """Say whether an owner's process has ended."""
+        if owner in self._mine():
+            return False
+        try:
+            descriptor = os.open(self._folder / f"{owner:x}", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        else:
+            (self._folder / f"{owner:x}").unlink(missing_ok=True)
+            return True
+        finally:
+            os.close(descriptor)

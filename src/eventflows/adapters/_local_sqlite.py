@@ -1,0 +1,534 @@
+"""The embedded broker in one SQLite file, shared by any number of processes."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from eventflows.adapters._local_file import File, Owners, boot_clock, check_header
+from eventflows.adapters._local_memory import dead_letter
+from eventflows.adapters._local_store import Grant, Waiting, Word
+from eventflows.message import Message
+from eventflows.policy import Verdict
+
+SCAN: Final = 5_000
+"""Keyed messages that may wait behind others before newer ones are left in the log."""
+TRIM: Final = 1_000
+"""Settled messages after which the log is looked over for what nobody needs."""
+LOOK_FOR_DEAD: Final = 0.2
+"""Seconds between looks for owners whose process ended, while others hold something."""
+POLL: Final = (0.004, 0.05)
+"""Seconds between looks for what other processes wrote, from busy to idle."""
+
+_COLUMNS: Final = "seq, body, key, id, type, headers, published"
+_Row = tuple[int, bytes, str | None, str | None, str | None, str | None, float]
+
+_files: dict[tuple[str, str], File] = {}
+_files_lock = threading.Lock()
+
+
+def _file(path: str, sync: str) -> File:
+    with _files_lock:
+        return _files.setdefault((path, sync), File(path, sync))
+
+
+def names_in(path: str) -> list[str]:
+    """Give the names of the queues and topics in a file, sorted."""
+    if not check_header(path):
+        return []
+    with _file(path, "normal").reading() as connection:
+        rows = connection.execute("SELECT name FROM topics WHERE dead_of='' ORDER BY name").fetchall()
+    return [row[0] for row in rows]
+
+
+class SqliteStore:
+    """One named place in a file.
+
+    Args:
+        path: Of the file, absolute.
+        name: Of the place.
+        sync: "normal" or "full".
+        clock: Seconds; None: since the machine's start.
+        seed: Of the shuffle of messages without a key.
+        dead_of: The group whose dead letters these are; empty: they are none.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        *,
+        sync: str,
+        clock: Callable[[], float] | None = None,
+        seed: int | None = None,
+        dead_of: str = "",
+    ) -> None:
+        check_header(path)
+        self.clock = clock or boot_clock
+        self.version = 0
+        self._path, self._name, self._sync, self._dead_of = path, name, sync, dead_of
+        self._file = _file(path, sync)
+        self._owners = Owners(path)
+        self._numbers: dict[object, int] = {}
+        self._random = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
+        self._changed = threading.Condition()
+        self._settled = 0
+        self._looked = float("-inf")
+        self._alone = True
+        self._dead: dict[str, SqliteStore] = {}
+
+    def _notify(self) -> None:
+        with self._changed:
+            self.version += 1
+            self._changed.notify_all()
+
+    def _topic(self, connection: sqlite3.Connection, *, make: bool) -> int | None:
+        found = connection.execute(
+            "SELECT id FROM topics WHERE name=? AND dead_of=?", (self._name, self._dead_of)
+        ).fetchone()
+        if found is None and make:
+            return connection.execute(
+                "INSERT INTO topics(name, dead_of) VALUES(?, ?)", (self._name, self._dead_of)
+            ).lastrowid
+        return None if found is None else int(found[0])
+
+    def publish(self, batch: Sequence[Message]) -> list[str]:
+        """Keep messages; they are in the file when this returns."""
+        with self._file.writing() as connection:
+            ids = self._insert(connection, batch)
+        self._notify()
+        return ids
+
+    def _insert(self, connection: sqlite3.Connection, batch: Sequence[Message]) -> list[str]:
+        topic, now = self._topic(connection, make=True), time.time()
+        last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='messages'").fetchone()
+        first = (last[0] if last else 0) + 1
+        connection.executemany(
+            "INSERT INTO messages(topic, body, key, id, type, headers, published) VALUES(?,?,?,?,?,?,?)",
+            [
+                (topic, m.body, m.key, m.id, m.content_type, json.dumps(dict(m.headers)) if m.headers else None, now)
+                for m in batch
+            ],
+        )
+        return [message.id or str(first + index) for index, message in enumerate(batch)]
+
+    def join(self, group: str, retain: float) -> None:
+        """Make a group unless it is there."""
+        with self._file.reading() as connection:
+            if self._find(connection, group) is not None and not retain:
+                return
+        with self._file.writing() as connection:
+            topic = self._topic(connection, make=True)
+            connection.execute("UPDATE topics SET retain=max(retain, ?) WHERE id=?", (retain, topic))
+            self._make(connection, group)
+
+    def _find(self, connection: sqlite3.Connection, group: str) -> tuple[int, int, int] | None:
+        """Give topic, group and the group's cursor; None when there is no such group."""
+        row = connection.execute(
+            "SELECT topics.id, groups.id, groups.next FROM topics JOIN groups ON groups.topic=topics.id "
+            "WHERE topics.name=? AND topics.dead_of=? AND groups.name=?",
+            (self._name, self._dead_of, group),
+        ).fetchone()
+        return None if row is None else (row[0], row[1], row[2])
+
+    def _make(self, connection: sqlite3.Connection, group: str) -> tuple[int, int, int]:
+        found = self._find(connection, group)
+        if found is None:
+            topic = self._topic(connection, make=True)
+            connection.execute("INSERT INTO groups(topic, name, next) VALUES(?, ?, 0)", (topic, group))
+            found = self._find(connection, group)
+        assert found is not None  # noqa: S101 - for the type checker: it was just made
+        return found
+
+    def _number(self, owner: object) -> int:
+        number = self._numbers.get(owner)
+        if number is None:
+            number = self._numbers[owner] = self._owners.enter()
+        return number
+
+    def take(self, group: str, owner: object, limit: int, max_bytes: int, lease: float) -> Grant | None:
+        """Hand out what waits."""
+        now = self.clock()
+        self._free_the_dead(group, now)
+        with self._file.reading() as connection:
+            if not self._anything(connection, group, now):
+                return None
+        number = self._number(owner)
+        with self._file.writing() as connection:
+            topic, grp, following = self._make(connection, group)
+            connection.execute(
+                "UPDATE pending SET owner=NULL, until=NULL, due=0, attempt=attempt+1 "
+                "WHERE grp=? AND owner IS NOT NULL AND until<=?",
+                (grp, now),
+            )
+            taken, blocked = self._again(connection, grp, number, limit, now)
+            room = limit - len(taken)
+            fresh, passed, following = self._fresh(connection, topic, grp, number, following, room, blocked)
+            rows = [*taken, *((row, 1) for row in fresh)]
+            kept = _fitting(rows, max_bytes)
+            if len(kept) < len(rows) and fresh:
+                following = rows[max(len(kept), len(taken))][0][0]
+                passed = [row for row in passed if row[0] < following]
+            if not passed and all(row[2] is None for row, _ in kept):
+                self._shuffle(kept)
+            self._write_taken(connection, grp, number, kept, passed, following, now + lease)
+        if not self._alone:
+            time.sleep(self._random.random() * 0.001)  # contenders poll for the file's lock: let one have it
+        return self._grant(owner, kept, now + lease) if kept else None
+
+    def _anything(self, connection: sqlite3.Connection, group: str, now: float) -> bool:
+        """Look, without a write lock, whether a take could bring something."""
+        found = self._find(connection, group)
+        if found is None:
+            return self._topic(connection, make=False) is not None
+        topic, grp, following = found
+        for statement, values in (
+            ("SELECT 1 FROM messages WHERE topic=? AND seq>=? LIMIT 1", (topic, following)),
+            ("SELECT 1 FROM pending WHERE grp=? AND owner IS NULL AND key IS NULL AND due<=? LIMIT 1", (grp, now)),
+            ("SELECT 1 FROM pending WHERE grp=? AND owner IS NULL AND key IS NOT NULL AND due<=? LIMIT 1", (grp, now)),
+            ("SELECT 1 FROM pending WHERE grp=? AND owner IS NOT NULL AND until<=? LIMIT 1", (grp, now)),
+        ):
+            if connection.execute(statement, values).fetchone():
+                return True
+        return False
+
+    def _again(
+        self, connection: sqlite3.Connection, grp: int, number: int, limit: int, now: float
+    ) -> tuple[list[tuple[_Row, int]], set[str]]:
+        """Choose what was seen before and waits again; and the keys whose turn it is not."""
+        blocked = {
+            row[0]
+            for row in connection.execute(
+                "SELECT DISTINCT key FROM pending WHERE grp=? AND owner IS NOT NULL AND owner<>? AND key IS NOT NULL",
+                (grp, number),
+            )
+        }
+        chosen: list[tuple[int, int]] = []
+        keyed = connection.execute(
+            "SELECT seq, key, attempt, due FROM pending WHERE grp=? AND owner IS NULL AND key IS NOT NULL "
+            "ORDER BY seq LIMIT ?",
+            (grp, SCAN),
+        )
+        for seq, key, attempt, due in keyed.fetchall():
+            if key in blocked or due > now or len(chosen) >= limit:
+                blocked.add(key)
+            else:
+                chosen.append((seq, attempt))
+        chosen += connection.execute(
+            "SELECT seq, attempt FROM pending WHERE grp=? AND owner IS NULL AND key IS NULL AND due<=? "
+            "ORDER BY due, seq LIMIT ?",
+            (grp, now, limit - len(chosen)),
+        ).fetchall()
+        taken = []
+        for seq, attempt in chosen:
+            row = connection.execute(f"SELECT {_COLUMNS} FROM messages WHERE seq=?", (seq,)).fetchone()  # noqa: S608
+            taken.append((row, attempt))
+        return taken, blocked
+
+    def _fresh(
+        self,
+        connection: sqlite3.Connection,
+        topic: int,
+        grp: int,
+        number: int,
+        following: int,
+        room: int,
+        blocked: set[str],
+    ) -> tuple[list[_Row], list[_Row], int]:
+        """Choose from the cursor on: what is taken, what is passed over because of its key, the new cursor."""
+        if room <= 0:
+            return [], [], following
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM messages WHERE topic=? AND seq>=? ORDER BY seq LIMIT ?",  # noqa: S608
+            (topic, following, room),
+        ).fetchall()
+        if not rows:
+            return [], [], following
+        if all(row[2] is None for row in rows):
+            return rows, [], rows[-1][0] + 1
+        waiting = connection.execute(
+            "SELECT count(*) FROM pending WHERE grp=? AND owner IS NULL AND key IS NOT NULL", (grp,)
+        ).fetchone()[0]
+        taken: list[_Row] = []
+        passed: list[_Row] = []
+        for row in rows:
+            if row[2] is None or row[2] not in blocked:
+                taken.append(row)
+            elif waiting + len(passed) >= SCAN:
+                break
+            else:
+                passed.append(row)
+            following = row[0] + 1
+        return taken, passed, following
+
+    def _shuffle(self, kept: list[tuple[_Row, int]]) -> None:
+        # The order of messages without a key is no promise; a cut shows who relies on it, at no cost.
+        if kept:
+            cut = self._random.randrange(len(kept))
+            kept[:] = kept[cut:] + kept[:cut]
+
+    @staticmethod
+    def _write_taken(
+        connection: sqlite3.Connection,
+        grp: int,
+        number: int,
+        kept: list[tuple[_Row, int]],
+        passed: list[_Row],
+        following: int,
+        until: float,
+    ) -> None:
+        connection.executemany(
+            "INSERT OR REPLACE INTO pending(grp, seq, key, attempt, due, owner, until) VALUES(?,?,?,?,0,?,?)",
+            [(grp, row[0], row[2], attempt, number, until) for row, attempt in kept],
+        )
+        connection.executemany(
+            "INSERT INTO pending(grp, seq, key, attempt, due) VALUES(?,?,?,1,0)",
+            [(grp, row[0], row[2]) for row in passed],
+        )
+        connection.execute("UPDATE groups SET next=? WHERE id=?", (following, grp))
+
+    def _grant(self, owner: object, kept: list[tuple[_Row, int]], until: float) -> Grant:
+        rows = [row for row, _ in kept]
+        keys = [row[2] for row in rows]
+        types = [row[4] for row in rows]
+        return Grant(
+            owner,
+            [row[0] for row in rows],
+            [row[1] for row in rows],
+            keys=keys if keys.count(None) < len(keys) else None,
+            content_types=types if types.count(None) < len(types) else None,
+            attempts={index: attempt for index, (_, attempt) in enumerate(kept) if attempt > 1},
+            until=until,
+            message=lambda index: _message(rows[index]),
+            published=lambda index: rows[index][6],
+        )
+
+    def _free_the_dead(self, group: str, now: float) -> None:
+        """Take back at once what owners held whose process has ended; it costs an attempt."""
+        moment = time.monotonic()
+        if moment - self._looked < LOOK_FOR_DEAD:
+            return
+        self._looked = moment
+        self._alone = self._owners.count() < 2
+        with self._file.reading() as connection:
+            found = self._find(connection, group)
+            if found is None:
+                return
+            owners = connection.execute(
+                "SELECT DISTINCT owner FROM pending WHERE grp=? AND owner IS NOT NULL", (found[1],)
+            ).fetchall()
+        dead = [owner for (owner,) in owners if owner not in self._numbers.values() and self._owners.dead(owner)]
+        if not dead:
+            return
+        with self._file.writing() as connection:
+            connection.executemany(
+                "UPDATE pending SET owner=NULL, until=NULL, due=0, attempt=attempt+1 WHERE owner=?",
+                [(owner,) for owner in dead],
+            )
+        self._notify()
+
+    def settle(self, group: str, words: Sequence[Word]) -> list[tuple[Grant, int]]:
+        """Carry out verdicts; they are in the file when this returns."""
+        lost: list[tuple[Grant, int]] = []
+        done: list[tuple[Grant, int]] = []
+        now = self.clock()
+        with self._file.writing() as connection:
+            found = self._make(connection, group)
+            for word in words:
+                for index in range(word.start, word.stop):
+                    one = (word.grant, index)
+                    held = word.grant.open[index] and word.grant.owner in self._numbers
+                    if held and self._carry_out(connection, group, found[1], word, index, now):
+                        done.append(one)
+                    else:
+                        lost.append(one)
+            self._settled += len(done)
+            if self._settled >= TRIM:
+                self._settled = 0
+                self._trim(connection, found[0])
+        for grant, index in (*done, *lost):
+            if grant.open[index]:
+                grant.open[index] = 0
+                grant.left -= 1
+        if any(word.verdict is not Verdict.ACK or word.grant.keys is not None for word in words):
+            self._notify()
+        return lost
+
+    def _carry_out(
+        self, connection: sqlite3.Connection, group: str, grp: int, word: Word, index: int, now: float
+    ) -> bool:
+        where = (grp, word.grant.numbers[index], self._numbers[word.grant.owner], now)
+        if word.verdict in (Verdict.RETRY, Verdict.RELEASE):
+            retry = word.verdict is Verdict.RETRY
+            changed = connection.execute(
+                "UPDATE pending SET owner=NULL, until=NULL, attempt=attempt+?, due=? "
+                "WHERE grp=? AND seq=? AND owner=? AND until>?",
+                (int(retry), now + word.delay if retry and word.delay else 0.0, *where),
+            )
+        else:
+            changed = connection.execute(
+                "DELETE FROM pending WHERE grp=? AND seq=? AND owner=? AND until>?", where
+            )
+        if changed.rowcount and word.verdict is Verdict.DEAD_LETTER:
+            copy = dead_letter(word.grant.message(index), word.reason, word.detail)
+            store = self.dead(group)
+            store._insert(connection, [copy])
+        return bool(changed.rowcount)
+
+    def _trim(self, connection: sqlite3.Connection, topic: int) -> None:
+        """Remove what every group is done with, once it was kept for as long as asked."""
+        lows = connection.execute(
+            "SELECT min(next, ifnull((SELECT min(seq) FROM pending WHERE grp=groups.id), next)) "
+            "FROM groups WHERE topic=?",
+            (topic,),
+        ).fetchall()
+        low = min(row[0] for row in lows)
+        retain = connection.execute("SELECT retain FROM topics WHERE id=?", (topic,)).fetchone()[0]
+        if retain:
+            now = time.time()
+            connection.execute("INSERT INTO lows VALUES(?,?,?)", (topic, now, low))
+            old = (topic, now - retain)
+            low = connection.execute("SELECT ifnull(max(low), 0) FROM lows WHERE topic=? AND at<=?", old).fetchone()[0]
+            connection.execute("DELETE FROM lows WHERE topic=? AND at<=?", old)
+        connection.execute("DELETE FROM messages WHERE topic=? AND seq<?", (topic, low))
+
+    def extend(self, group: str, held: Sequence[tuple[Grant, int]], seconds: float) -> list[float | None]:
+        """Prolong leases."""
+        now = self.clock()
+        until: list[float | None] = []
+        with self._file.writing() as connection:
+            grp = self._make(connection, group)[1]
+            for grant, index in held:
+                changed = 0
+                if grant.open[index] and grant.owner in self._numbers:
+                    changed = connection.execute(
+                        "UPDATE pending SET until=? WHERE grp=? AND seq=? AND owner=? AND until>?",
+                        (now + seconds, grp, grant.numbers[index], self._numbers[grant.owner], now),
+                    ).rowcount
+                until.append(now + seconds if changed else None)
+        for (grant, index), end in zip(held, until, strict=True):
+            if end is not None:
+                grant.later[index] = end
+        return until
+
+    def release(self, group: str, owner: object) -> None:
+        """Take back what an owner holds, and end the owner."""
+        number = self._numbers.pop(owner, None)
+        if number is None:
+            return
+        with self._file.writing() as connection:
+            connection.execute("UPDATE pending SET owner=NULL, until=NULL, due=0 WHERE owner=?", (number,))
+        self._owners.leave(number)
+        self._notify()
+
+    def wait(self, group: str, timeout: float, woken: Callable[[], bool], seen: int) -> None:
+        """Block until something may have come: from this process at once, from others by looking."""
+        deadline = time.monotonic() + timeout
+        began = self._file.version()
+        pause = POLL[0]
+        due = self._next_due(group)
+        while not woken() and self.version == seen:
+            left = deadline - time.monotonic()
+            if left <= 0 or self.clock() >= due:
+                return
+            with self._changed:
+                if self.version == seen and not woken():
+                    self._changed.wait(min(left, pause * (0.5 + self._random.random()), max(due - self.clock(), 0.001)))
+            if self._file.version() != began or time.monotonic() - self._looked > LOOK_FOR_DEAD:
+                return
+            pause = min(pause * 1.3, POLL[1])
+
+    def _next_due(self, group: str) -> float:
+        with self._file.reading() as connection:
+            found = self._find(connection, group)
+            if found is None:
+                return float("inf")
+            now = self.clock()
+            dues = connection.execute(
+                "SELECT min(due) FROM pending WHERE grp=? AND owner IS NULL AND due>? "
+                "UNION ALL SELECT min(until) FROM pending WHERE grp=? AND owner IS NOT NULL",
+                (found[1], now, found[1]),
+            ).fetchall()
+        return min((due for (due,) in dues if due is not None), default=float("inf"))
+
+    def wake(self) -> None:
+        """Let every waiting thread of this process look again."""
+        self._notify()
+
+    def peek(self, group: str, limit: int, after: int | None) -> list[Waiting]:
+        """Look at what waits."""
+        start = 0 if after is None else after + 1
+        with self._file.reading() as connection:
+            found = self._find(connection, group)
+            topic = self._topic(connection, make=False) if found is None else found[0]
+            grp, following = (-1, 0) if found is None else found[1:]
+            rows: list[Any] = connection.execute(
+                f"SELECT {_COLUMNS}, attempt FROM (SELECT messages.*, attempt FROM pending JOIN messages USING(seq) "  # noqa: S608
+                "WHERE grp=? AND owner IS NULL AND seq>=? ORDER BY seq LIMIT ?) "
+                f"UNION ALL SELECT {_COLUMNS}, 1 FROM (SELECT * FROM messages WHERE topic=? AND seq>=? "
+                "ORDER BY seq LIMIT ?)",
+                (grp, start, limit, topic, max(following, start), limit),
+            ).fetchall()
+        return [Waiting(row[0], _message(row[:7]), row[7], row[6]) for row in rows[:limit]]
+
+    def backlog(self, group: str) -> tuple[int, float | None]:
+        """Count what waits."""
+        with self._file.reading() as connection:
+            found = self._find(connection, group)
+            topic = self._topic(connection, make=False) if found is None else found[0]
+            grp, following = (-1, 0) if found is None else found[1:]
+            again = connection.execute(
+                "SELECT count(*), min(seq) FROM pending WHERE grp=? AND owner IS NULL", (grp,)
+            ).fetchone()
+            fresh = connection.execute(
+                "SELECT count(*), min(seq) FROM messages WHERE topic=? AND seq>=?", (topic, following)
+            ).fetchone()
+            oldest = min((seq for _, seq in (again, fresh) if seq is not None), default=None)
+            if oldest is None:
+                return 0, None
+            when = connection.execute("SELECT published FROM messages WHERE seq=?", (oldest,)).fetchone()
+        return again[0] + fresh[0], when[0]
+
+    def expire(self, group: str | None = None) -> None:
+        """End all leases now."""
+        with self._file.writing() as connection:
+            topic = self._topic(connection, make=False)
+            connection.execute(
+                "UPDATE pending SET owner=NULL, until=NULL, due=0, attempt=attempt+1 WHERE owner IS NOT NULL "
+                "AND grp IN (SELECT id FROM groups WHERE topic=? AND name=ifnull(?, name))",
+                (topic, group),
+            )
+        self._notify()
+
+    def dead(self, group: str) -> SqliteStore:
+        """Give the store of a group's dead letters."""
+        with self._changed:
+            if group not in self._dead:
+                self._dead[group] = SqliteStore(
+                    self._path, self._name, sync=self._sync, clock=self.clock, seed=0, dead_of=group
+                )
+            return self._dead[group]
+
+    def close(self) -> None:
+        """Disconnect; the next call connects again."""
+        self._file.close()
+
+
+def _message(row: _Row) -> Message:
+    headers = json.loads(row[5]) if row[5] else {}
+    return Message(row[1], headers=headers, key=row[2], id=row[3], content_type=row[4])
+
+
+def _fitting(rows: list[tuple[_Row, int]], max_bytes: int) -> list[tuple[_Row, int]]:
+    """Keep as many as fit; one does always."""
+    total = 0
+    for count, (row, _) in enumerate(rows):
+        total += len(row[1])
+        if total > max_bytes and count:
+            return rows[:count]
+    return list(rows)
