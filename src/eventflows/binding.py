@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import attrs
 
@@ -18,26 +18,24 @@ from eventflows.policy import RetryPolicy
 ORDERS: Final = ("key", "lane", "none")
 
 
-def _refuse(what: str, value: object, expected: str) -> None:
-    raise ConfigError(f"{what}={value!r}: expected {expected}.")
+def _demand(holds: bool, what: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{what}={value!r}: expected {expected}.")
 
 
 def _whole(what: str, value: object, *, none: bool) -> None:
-    if value is None and none:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        _refuse(what, value, "a whole number of at least 1" + (", or None" if none else ""))
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    expected = "a whole number of at least 1" + (", or None" if none else "")
+    _demand(whole or (none and value is None), what, value, expected)
 
 
 def _seconds(what: str, value: object) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type]
-        _refuse(what, value, "a finite number of seconds, 0 or more")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    _demand(number, what, value, "a finite number of seconds, 0 or more")
 
 
 def _text(what: str, value: object) -> None:
-    if value is not None and not (isinstance(value, str) and value):
-        _refuse(what, value, "text, or None")
+    _demand(value is None or (isinstance(value, str) and value != ""), what, value, "text, or None")
 
 
 @attrs.frozen(kw_only=True)
@@ -75,30 +73,27 @@ class Source:
             _text(what, getattr(self, what))
         if self.load is not None:
             check_load(self.load)
-        if not isinstance(self.retry, RetryPolicy):
-            _refuse("retry", self.retry, "a RetryPolicy(...)")
-        if self.order is not None and self.order not in ORDERS:
-            _refuse("order", self.order, '"key", "lane", "none" or None')
+        _demand(isinstance(self.retry, RetryPolicy), "retry", self.retry, "a RetryPolicy(...)")
+        _demand(self.order in (None, *ORDERS), "order", self.order, '"key", "lane", "none" or None')
         _whole("workers", self.workers, none=False)
         _whole("max_in_flight", self.max_in_flight, none=True)
         _whole("max_in_flight_bytes", self.max_in_flight_bytes, none=True)
         _seconds("drain_timeout", self.drain_timeout)
-        if isinstance(self.observers, Observer) or not isinstance(self.observers, Sequence):
-            _refuse("observers", type(self.observers).__name__, "a sequence of observers, such as [MyObserver()]")
+        observers: object = self.observers
+        several = isinstance(observers, Sequence) and not isinstance(observers, str)
+        _demand(several, "observers", type(observers).__name__, "a sequence of observers, such as [MyObserver()]")
         try:
             resolve(self.url, self.options, "source")
         except ConfigError as error:
             raise _with_flow_option(error, self.options) from None
         if self.dead_letter is not None and self.dead_letter not in ("halt", "drop"):
-            if "://" not in self.dead_letter:
-                _refuse("dead_letter", self.dead_letter, 'a URL, "halt" or "drop"')
+            _demand("://" in self.dead_letter, "dead_letter", self.dead_letter, 'a URL, "halt" or "drop"')
             resolve(self.dead_letter, {}, "destination")
 
     def _check_not_yet(self) -> None:
-        if self.guarantee not in ("at-least-once", "at-most-once", "exactly-once"):
-            _refuse("guarantee", self.guarantee, '"at-least-once", "at-most-once" or "exactly-once"')
-        if self.executor not in ("thread", "process"):
-            _refuse("executor", self.executor, '"thread" or "process"')
+        guarantees = ("at-least-once", "at-most-once", "exactly-once")
+        _demand(self.guarantee in guarantees, "guarantee", self.guarantee, f"one of {', '.join(guarantees)}")
+        _demand(self.executor in ("thread", "process"), "executor", self.executor, '"thread" or "process"')
         not_yet = {
             f'guarantee="{self.guarantee}"': self.guarantee != "at-least-once",
             f'executor="{self.executor}"': self.executor != "thread",
@@ -131,14 +126,20 @@ class Destination:
         """
         for what in ("algorithm", "version"):
             _text(what, getattr(self, what))
-        if self.key is not None and not isinstance(self.key, str) and not callable(self.key):
-            _refuse("key", self.key, "text, a function from result to text, or None")
-        if self.headers is not None:
-            pairs = self.headers.items() if isinstance(self.headers, Mapping) else [(None, None)]
-            if not all(isinstance(name, str) and isinstance(value, str) for name, value in pairs):
-                _refuse("headers", type(self.headers).__name__, "a mapping of text to text")
+        key: object = self.key
+        textual = key is None or isinstance(key, str) or callable(key)
+        _demand(textual, "key", key, "text, a function from result to text, or None")
+        _demand(_texts(self.headers), "headers", type(self.headers).__name__, "a mapping of text to text")
         _seconds("timeout", self.timeout)
         resolve(self.url, self.options, "destination")
+
+
+def _texts(headers: object) -> bool:
+    if headers is None:
+        return True
+    return isinstance(headers, Mapping) and all(
+        isinstance(name, str) and isinstance(value, str) for name, value in headers.items()
+    )
 
 
 def check_load(load: object) -> int:
@@ -147,18 +148,13 @@ def check_load(load: object) -> int:
     Raises:
         ConfigError: It is no function, or takes more.
     """
-    if not callable(load) or inspect.iscoroutinefunction(load):
-        _refuse("load", type(load).__name__, "a plain function load() or load(manifest)")
-        return 0
+    plain = callable(load) and not inspect.iscoroutinefunction(load)
+    _demand(plain, "load", type(load).__name__, "a plain function load() or load(manifest)")
     try:
-        parameters = inspect.signature(load).parameters.values()
+        parameters = inspect.signature(cast("Callable[..., object]", load)).parameters.values()
     except ValueError:  # a builtin that does not say
         return 0
-    required = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY for p in required):
         raise ConfigError(f"load={getattr(load, '__qualname__', load)}: expected load() or load(manifest).")
     return len(required)
@@ -171,3 +167,14 @@ def _with_flow_option(error: ConfigError, options: Mapping[str, object]) -> Conf
         if near and name in str(error):
             return ConfigError(f"{error} Of a flow's own options, {near[0]!r} is the nearest.")
     return error
+
+
+def check_bounds(limit: object, until_idle: object) -> None:
+    """Check what a run is bounded by.
+
+    Raises:
+        ConfigError: A value is wrong; the text names it and what was expected.
+    """
+    _whole("limit", limit, none=True)
+    if until_idle is not None:
+        _seconds("until_idle", until_idle)

@@ -287,9 +287,9 @@ def encode(value: object) -> tuple[bytes, str]:
 def _dump_slowly(value: object) -> bytes:
     """Write what orjson does not: long integers, keys that are not text; or say where the trouble is."""
     try:
-        return json.dumps(
-            _plain(value, "$", 0), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode("utf-8")
+        return json.dumps(_plain(value, "$", 0), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+            "utf-8"
+        )
     except (RecursionError, ValueError, UnicodeEncodeError) as error:
         if isinstance(error, EncodeError):
             raise
@@ -305,8 +305,9 @@ def _default(value: object) -> object:
 
 
 def _simpler(value: object) -> object:
-    if attrs.has(type(value)):
-        return {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+    kind: type = type(value)
+    if attrs.has(kind):
+        return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
     if isinstance(value, (decimal.Decimal, os.PathLike)):
         return str(value)
     if isinstance(value, (set, frozenset, tuple, collections.deque)):
@@ -335,9 +336,7 @@ def _plain(value: object, path: str, depth: int) -> object:
             raise EncodeError(f"{'NaN' if math.isnan(value) else 'infinity'} {_NAN}", path=path)
         return float(value)
     if isinstance(value, Mapping):
-        return {
-            _plain_key(key, path): _plain(item, _below(path, key), depth + 1) for key, item in value.items()
-        }
+        return {_plain_key(key, path): _plain(item, _below(path, key), depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, collections.deque)):
         return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
@@ -350,9 +349,7 @@ def _plain(value: object, path: str, depth: int) -> object:
     if simple is not value:
         return _plain(simple, path, depth + 1)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        raise EncodeError(
-            "bytes cannot be written inside JSON; return them alone, or as text (base64)", path=path
-        )
+        raise EncodeError("bytes cannot be written inside JSON; return them alone, or as text (base64)", path=path)
     raise EncodeError(
         f"a {type(value).__qualname__} cannot be written as JSON; return a dict, an attrs class or a dataclass",
         path=path,
@@ -406,9 +403,7 @@ def _cut(path: str) -> str:
     return path if len(path) <= 80 else f"{path[:77]}..."
 
 
-def to_messages(
-    result: object, *, key: str | None = None, headers: Mapping[str, str] | None = None
-) -> list[Message]:
+def to_messages(result: object, *, key: str | None = None, headers: Mapping[str, str] | None = None) -> list[Message]:
     """Make messages of a result of `apply`: None makes none, `Messages` several, a `Message` is taken as it is.
 
     Args:

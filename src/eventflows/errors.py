@@ -114,9 +114,7 @@ class BrokerError(EventflowsError):
     retry_after: float | None = None
     _retryable_by_default: ClassVar[bool] = False
 
-    def __init__(
-        self, text: str = "", *, retryable: bool | None = None, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, text: str = "", *, retryable: bool | None = None, retry_after: float | None = None) -> None:
         super().__init__(text)
         self.retryable = self._retryable_by_default if retryable is None else retryable
         self.retry_after = retry_after
@@ -241,7 +239,8 @@ class Retry(EventflowsError):  # noqa: N818 - an instruction that `apply` raises
     """
 
     def __init__(self, delay: float | None = None) -> None:
-        if delay is not None and not (isinstance(delay, (int, float)) and 0 <= delay < float("inf")):
+        given: object = delay
+        if given is not None and not (isinstance(given, (int, float)) and 0 <= given < float("inf")):
             raise ConfigError(f"Retry(delay={delay!r}): the delay is a finite number of seconds, 0 or more.")
         super().__init__("apply asks for a later attempt" if delay is None else f"apply asks for {delay:g} s")
         self.delay = delay

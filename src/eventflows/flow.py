@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast
 
 import attrs
 
-from eventflows.binding import Destination, Source, check_load
+from eventflows.binding import Destination, Source, check_bounds, check_load
 from eventflows.codec import decoder, to_messages
 from eventflows.errors import CapabilityError, ConfigError, DecodeError, EventflowsError
 from eventflows.locate import open_publisher, open_subscriber
@@ -79,9 +79,7 @@ class Flow(Generic[P, R]):
     publishes the return value, waits for the broker's confirmation and returns the value.
     """
 
-    def __init__(
-        self, function: Callable[P, R], source: Source | None, destination: Destination | None
-    ) -> None:
+    def __init__(self, function: Callable[P, R], source: Source | None, destination: Destination | None) -> None:
         self.__wrapped__ = function
         self.__signature__ = inspect.signature(function)
         self.__name__ = getattr(function, "__name__", type(function).__name__)
@@ -180,9 +178,7 @@ class Flow(Generic[P, R]):
         if publisher is not None and self._open_in == os.getpid():
             publisher.close()
 
-    def run(
-        self, *, limit: int | None = None, until_idle: float | None = None, signals: bool = True
-    ) -> RunResult:
+    def run(self, *, limit: int | None = None, until_idle: float | None = None, signals: bool = True) -> RunResult:
         """Run until it is stopped, limited or idle; then drain.
 
         Args:
@@ -215,6 +211,7 @@ class Flow(Generic[P, R]):
         Raises:
             EventflowsError: What `run` raises; at the end of the block.
         """
+        check_bounds(limit, until_idle)
         done = threading.Event()
         runner = Runner(self.plan(), limit=limit, until_idle=until_idle, done=done)
         self._runners.add(runner)
@@ -234,13 +231,11 @@ class Flow(Generic[P, R]):
         source, destination = self._source, self._destination
         hidden = ("url", "options", "name", "key", "headers")
         settings: dict[str, object] = {}
-        for binding in filter(None, (source, destination)):
-            for field in attrs.fields(type(binding)):
-                value = getattr(binding, field.name)
-                if field.name not in hidden and value != field.default:
-                    label = "publish_timeout" if field.name == "timeout" and binding is destination else field.name
-                    settings[label] = getattr(value, "__qualname__", value)
-        settings = {name: value for name, value in settings.items() if value is not None and value != ()}
+        for fields, label in ((source, "{}"), (destination, "publish_{}")):
+            values = {} if fields is None else attrs.asdict(fields, recurse=False)
+            for name, value in values.items():
+                if name not in hidden and value is not None and value != ():
+                    settings[label.format(name)] = getattr(value, "__qualname__", value)
         return Description(
             name=self.name,
             source=self.source,
@@ -439,11 +434,8 @@ def run(
     """
     if not flows:
         raise ConfigError("run(): give it at least one flow.")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise ConfigError(f"limit={limit!r}: expected a whole number of at least 1, or None.")
-    if until_idle is not None and (not isinstance(until_idle, (int, float)) or not 0 <= until_idle < float("inf")):
-        raise ConfigError(f"until_idle={until_idle!r}: expected a finite number of seconds, or None.")
-    for flow in flows:
+    check_bounds(limit, until_idle)
+    for flow in cast("tuple[object, ...]", flows):
         if not isinstance(flow, Flow):
             raise ConfigError(f"run(): {flow!r} is not a flow; decorate it with @subscriber(url).")
     done = threading.Event()

@@ -134,8 +134,10 @@ def resolve(
         option = _known(name, known, location, side)
         values[name] = _value(option, text, f"?{name}= in {location.text}")
     for keyword, value in keywords.items():
-        name = keyword.removesuffix("_").replace("_", "-") if keyword.removesuffix("_") not in known else (
-            keyword.removesuffix("_")
+        name = (
+            keyword.removesuffix("_").replace("_", "-")
+            if keyword.removesuffix("_") not in known
+            else (keyword.removesuffix("_"))
         )
         option = _known(name, known, location, side, shown=keyword)
         if option.url_only:
@@ -150,9 +152,7 @@ def _known(
 ) -> Option:
     if name not in known:
         listed = f" It takes: {', '.join(sorted(known))}." if known else " It takes none."
-        raise ConfigError(
-            f"{location.scheme}:// has no {side} option {shown or name!r}{_nearest(name, known)}{listed}"
-        )
+        raise ConfigError(f"{location.scheme}:// has no {side} option {shown or name!r}{_nearest(name, known)}{listed}")
     return known[name]
 
 

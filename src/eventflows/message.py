@@ -68,7 +68,9 @@ class Messages:
         """Compare the results."""
         return self.values == other.values if isinstance(other, Messages) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment] - results need not be hashable
+    def __hash__(self) -> int:
+        """Hash as compared; results that cannot be hashed raise `TypeError`."""
+        return hash(self.values)
 
     def __repr__(self) -> str:
         """Show how many, never what."""

@@ -45,9 +45,7 @@ def _seconds(least: float) -> Any:  # noqa: ANN401 - an attrs validator
     def check(_: object, field: attrs.Attribute[float], value: object) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < least:  # type: ignore[operator]
-            raise ConfigError(
-                f"RetryPolicy({field.name}={value!r}): expected a finite number of at least {least:g}."
-            )
+            raise ConfigError(f"RetryPolicy({field.name}={value!r}): expected a finite number of at least {least:g}.")
 
     return check
 

@@ -199,9 +199,7 @@ class Subscriber(Protocol):
             BrokerError: By its class: what to mend, or that it is worth trying again.
         """
 
-    def receive(
-        self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()
-    ) -> Sequence[Chunk]:
+    def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
         """Take messages; returns as soon as there are some, and `[]` when there are none in time.
 
         What the client fetched ahead counts against `limit` and `max_bytes`. Receiving a message again that is

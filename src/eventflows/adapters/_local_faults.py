@@ -65,9 +65,7 @@ class Faults:
         self._messages.extend([(match, error)] * times)
         self.set = True
 
-    def refuse_settlement(
-        self, match: Callable[[Delivery], bool], error: BrokerError, *, times: int = 1
-    ) -> None:
+    def refuse_settlement(self, match: Callable[[Delivery], bool], error: BrokerError, *, times: int = 1) -> None:
         """Let settlements of deliveries that match fail with this error."""
         self._settlements.extend([(match, error)] * times)
         self.set = True
@@ -146,4 +144,3 @@ def _first(rules: list[tuple[Callable[[_T], bool], BrokerError]], thing: _T) -> 
             del rules[index]
             return error
     return None
-

@@ -431,4 +431,3 @@ def _fitting(messages: Sequence[Message], max_bytes: int) -> int:
         if total > max_bytes and index:
             return index
     return len(messages)
-

@@ -371,9 +371,7 @@ class SqliteStore:
                 (int(retry), now + word.delay if retry and word.delay else 0.0, *where),
             )
         else:
-            changed = connection.execute(
-                "DELETE FROM pending WHERE grp=? AND seq=? AND owner=? AND until>?", where
-            )
+            changed = connection.execute("DELETE FROM pending WHERE grp=? AND seq=? AND owner=? AND until>?", where)
         if changed.rowcount and word.verdict is Verdict.DEAD_LETTER:
             copy = dead_letter(word.grant.message(index), word.reason, word.detail)
             store = self.dead(group)

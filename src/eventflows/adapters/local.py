@@ -30,7 +30,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self, TypeVar
 
 import attrs
 
@@ -63,6 +63,8 @@ from eventflows.protocols import (
     Subscriber,
 )
 
+_T = TypeVar("_T")
+
 LEASE: Final = 30.0
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_HEADERS: Final = 256
@@ -91,7 +93,8 @@ class Receipt(NamedTuple):
     """Where a delivery came from; the right to settle it."""
 
     grant: Grant
-    index: int
+    place: int
+    """Its index in the grant."""
 
 
 class LocalBroker:
@@ -122,9 +125,7 @@ _brokers: dict[tuple[str, str | None, bool], LocalBroker] = {}
 _brokers_lock = threading.Lock()
 
 
-def local_broker(
-    url: str, *, clock: Callable[[], float] | None = None, seed: int | None = None
-) -> LocalBroker:
+def local_broker(url: str, *, clock: Callable[[], float] | None = None, seed: int | None = None) -> LocalBroker:
     """Find, or make, the broker of a URL in this process, to inject a clock before its first use, or faults.
 
     Args:
@@ -171,24 +172,54 @@ def _broker(
 
 
 class LocalChunk(Chunk):
-    """A chunk that knows its grant."""
+    """A chunk that knows its grant, and what became of each message since.
 
-    __slots__ = ("grant",)
+    Args:
+        grant: What was handed out.
+        build: Makes the delivery at an index of the chunk.
+        lease_until: When its lease ends.
+        only: The indices of the grant that are new; None: all.
+    """
 
-    def __init__(self, grant: Grant, build: Callable[[int], Delivery], lease_until: float) -> None:
+    __slots__ = ("grant", "numbers", "renewed", "said")
+
+    def __init__(
+        self, grant: Grant, build: Callable[[int], Delivery], lease_until: float, only: list[int] | None = None
+    ) -> None:
+        def column(values: Sequence[_T] | None) -> Sequence[_T] | None:
+            return values if only is None or values is None else [values[index] for index in only]
+
         super().__init__(
-            grant.bodies,
+            grant.bodies if only is None else [grant.bodies[index] for index in only],
             build,
-            keys=grant.keys,
-            content_types=grant.content_types,
+            keys=column(grant.keys),
+            content_types=column(grant.content_types),
             attempt=max(grant.attempts.values(), default=1),
             lease_until=lease_until,
         )
         self.grant = grant
+        self.numbers = grant.numbers if only is None else [grant.numbers[index] for index in only]
+        self.said = bytearray(len(self.numbers))
+        """1 for each that was settled by whoever holds it."""
+        self.renewed = {} if only is None else {i: Receipt(grant, index) for i, index in enumerate(only)}
+        """By index: the newest receipt of a message, where it is not in its own place in the grant."""
+
+    def parts(self, start: int, stop: int) -> list[tuple[Grant, int, int]]:
+        """Give the stretch as stretches of the grants that hold it now."""
+        if not self.renewed:
+            return [(self.grant, start, stop)]
+        receipts = [self.renewed.get(index, Receipt(self.grant, index)) for index in range(start, stop)]
+        return [(grant, index, index + 1) for grant, index in receipts]
+
+    def renew(self, index: int, receipt: Receipt, until: float) -> None:
+        """Replace the handle of a message that was received again."""
+        self.renewed[index] = receipt
+        delivery = self[index]
+        delivery.native, delivery.lease_until = receipt, until
 
     def position(self, index: int) -> str:
         """Give the sequence number."""
-        return str(self.grant.numbers[index])
+        return str(self.numbers[index])
 
 
 class _Adapter:
@@ -285,6 +316,7 @@ class LocalSubscriber(_Adapter):
         self._woken = False
         self._owner: object = object()
         self._joined = False
+        self._chunks: list[LocalChunk] = []
         if "dead-letter" in options:
             self._dead_of, self._group = self._group, "default"
         else:
@@ -300,13 +332,12 @@ class LocalSubscriber(_Adapter):
         if self._open and self._joined:
             self._store.release(self._group, self._owner)
         self._owner = object()
+        self._chunks = []
         super().open(timeout=timeout)
         self._store.join(self._group, float(str(self._options.get("retain", 0.0))))
         self._joined = self.ready = True
 
-    def receive(
-        self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()
-    ) -> Sequence[Chunk]:
+    def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
         """Take messages."""
         self._enter("receive", timeout)
         store = self._store
@@ -316,7 +347,10 @@ class LocalSubscriber(_Adapter):
             if limit > 0:
                 grant = store.take(self._group, self._owner, limit, max(max_bytes, 1), self._lease)
                 if grant is not None:
-                    return [self._chunk(grant)]
+                    chunk = self._chunk(grant)
+                    if chunk is not None:
+                        return [chunk]
+                    continue
             left = deadline - time.monotonic()
             if self._woken or left <= 0:
                 self._woken = False
@@ -324,10 +358,34 @@ class LocalSubscriber(_Adapter):
             store.wait(self._group, left, lambda: self._woken, seen)
             self._broker.faults.cut(self._epoch)
 
-    def _chunk(self, grant: Grant) -> Chunk:
+    def _chunk(self, grant: Grant) -> Chunk | None:
+        """Make a chunk of a grant; None when all of it is held already, by an earlier one."""
         offset = time.monotonic() - self._store.clock()
+        self._chunks = [chunk for chunk in self._chunks if not all(chunk.said)]
+        known = self._known(grant) if grant.attempts and self._chunks else {}
+        for index, (chunk, where) in known.items():
+            chunk.renew(where, Receipt(grant, index), grant.until + offset)
+        if len(known) == len(grant.numbers):
+            return None
+        only = [index for index in range(len(grant.numbers)) if index not in known] if known else None
+        fresh = LocalChunk(grant, self._builder(grant, offset, only), grant.until + offset, only)
+        self._chunks.append(fresh)
+        return fresh
+
+    def _known(self, grant: Grant) -> dict[int, tuple[LocalChunk, int]]:
+        """Find what is received again though whoever got it before has not settled it."""
+        held = {
+            number: (chunk, index)
+            for chunk in self._chunks
+            for index, number in enumerate(chunk.numbers)
+            if not chunk.said[index]
+        }
+        return {i: held[n] for i, n in enumerate(grant.numbers) if i in grant.attempts and n in held}
+
+    def _builder(self, grant: Grant, offset: float, only: list[int] | None) -> Callable[[int], Delivery]:
 
         def build(index: int) -> Delivery:
+            index = index if only is None else only[index]
             number = grant.numbers[index]
             message = grant.message(index)
             if message.id is None:
@@ -343,7 +401,7 @@ class LocalSubscriber(_Adapter):
                 native=Receipt(grant, index),
             )
 
-        return LocalChunk(grant, build, grant.until + offset)
+        return build
 
     def settle(
         self, settlements: Sequence[Settlement], *, durable: bool = False, timeout: float = 30.0
@@ -359,18 +417,29 @@ class LocalSubscriber(_Adapter):
                 assert isinstance(chunk, LocalChunk)  # noqa: S101 - for the type checker: chunks come from receive
                 start, stop, _ = stretch.indices(len(chunk))
                 for first, last in self._unless_refused(broker, chunk, start, stop, failures):
-                    words.append(
-                        Word(
-                            chunk.grant, first, last, settlement.verdict,
-                            min(settlement.delay, LONGEST_DELAY), settlement.reason, settlement.detail,
-                        )  # fmt: skip
-                    )
-                if chunk.grant.owner is not self._owner:
-                    chunk.grant.open[start:stop] = bytes(stop - start)
+                    words.extend(self._words(chunk, first, last, settlement))
         for grant, index in self._store.settle(self._group, words):
-            chunk = next(c for s in settlements for c, _ in s.spans if isinstance(c, LocalChunk) and c.grant is grant)
-            failures.append(SettleFailure(chunk[index], _lease_lost(chunk[index])))
+            delivery = self._delivery_of(grant, index, settlements)
+            failures.append(SettleFailure(delivery, _lease_lost(delivery)))
         return failures
+
+    def _words(self, chunk: LocalChunk, start: int, stop: int, settlement: Settlement) -> list[Word]:
+        chunk.said[start:stop] = b"\1" * (stop - start)
+        delay = min(settlement.delay, LONGEST_DELAY)
+        words = []
+        for grant, first, last in chunk.parts(start, stop):
+            if grant.owner is not self._owner:
+                grant.open[first:last] = bytes(last - first)
+            words.append(Word(grant, first, last, settlement.verdict, delay, settlement.reason, settlement.detail))
+        return words
+
+    @staticmethod
+    def _delivery_of(grant: Grant, index: int, settlements: Sequence[Settlement]) -> Delivery:
+        for settlement in settlements:
+            for chunk, _ in settlement.spans:
+                if isinstance(chunk, LocalChunk) and grant.numbers[index] in chunk.numbers:
+                    return chunk[chunk.numbers.index(grant.numbers[index])]
+        raise AssertionError("a settlement of a grant that was not settled")
 
     @staticmethod
     def _unless_refused(
@@ -396,7 +465,7 @@ class LocalSubscriber(_Adapter):
         for one in held:
             if not isinstance(one, Delivery) or not isinstance(one.native, Receipt):
                 raise CapabilityError(f"{self._location.text} leases deliveries; this is none of its own.")
-            receipts.append((one.native.grant, one.native.index))
+            receipts.append((one.native.grant, one.native.place))
         refused = [broker.faults.of_extension() for _ in held] if broker.faults.set else [None] * len(held)
         ends = self._store.extend(self._group, receipts, seconds)
         offset = time.monotonic() - self._store.clock()
@@ -499,16 +568,18 @@ class LocalPublisher(_Adapter):
 
     def publish(self, batch: Sequence[Message], *, timeout: float = 30.0) -> list[PublishResult]:
         """Publish; in a file the messages are on disk when this returns."""
+        errors = _refused(batch)
+        if len(errors) == len(batch) and not self._closed:
+            return [PublishResult(None, errors[index]) for index in range(len(batch))]
         try:
             broker = self._enter("publish", timeout)
         except OutcomeUnknownError as error:
-            return [PublishResult(None, error) for _ in batch]
-        errors = _refused(batch)
+            return [PublishResult(None, errors.get(index, error)) for index in range(len(batch))]
         if broker.faults.set:
             for index, message in enumerate(batch):
-                error = broker.faults.of_message(message)
-                if error is not None:
-                    errors[index] = error
+                fault = broker.faults.of_message(message)
+                if fault is not None:
+                    errors[index] = fault
         if not errors:
             return list(map(PublishResult, broker.store.publish(batch)))
         good = iter(broker.store.publish([m for index, m in enumerate(batch) if index not in errors]))
@@ -556,9 +627,7 @@ def _number(value: object) -> int | None:
 
 
 def _capabilities(location: Location, options: Mapping[str, object]) -> Capabilities:
-    return attrs.evolve(
-        CAPABILITIES, durable=options.get("file") is not None, dead_letter="dead-letter" not in options
-    )
+    return attrs.evolve(CAPABILITIES, durable=options.get("file") is not None, dead_letter="dead-letter" not in options)
 
 
 def _validate(location: Location, options: Mapping[str, object], side: Literal["source", "destination"]) -> None:

@@ -35,9 +35,7 @@ class Observer:
     def settled(self, *, flow: str, verdict: Verdict, count: int) -> None:
         """So many deliveries got their last word."""
 
-    def retried(
-        self, *, flow: str, delivery: Delivery, attempt: int, delay: float, error: BaseException
-    ) -> None:
+    def retried(self, *, flow: str, delivery: Delivery, attempt: int, delay: float, error: BaseException) -> None:
         """An attempt failed; the next comes in `delay` seconds."""
 
     def dead_lettered(

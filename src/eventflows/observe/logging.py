@@ -32,9 +32,7 @@ def reason_of(error: BaseException | None) -> str:
 class LoggingObserver(Observer):
     """Logs what is out of the ordinary to the logger `eventflows`; never a body, never a secret."""
 
-    def retried(
-        self, *, flow: str, delivery: Delivery, attempt: int, delay: float, error: BaseException
-    ) -> None:
+    def retried(self, *, flow: str, delivery: Delivery, attempt: int, delay: float, error: BaseException) -> None:
         """Log at INFO."""
         _log.info(
             "flow %s: %s at %s failed attempt %d (%s); again in %.3g s.",

@@ -116,9 +116,7 @@ class Failures:
                 to = "drop"
             case "copy":
                 attempts = delivery.attempt - 1 + max(held.failures.get(index, 0), 1)
-                copy = dead_letter_copy(
-                    delivery, flow=self._plan.name, reason=reason, attempts=attempts, error=error
-                )
+                copy = dead_letter_copy(delivery, flow=self._plan.name, reason=reason, attempts=attempts, error=error)
                 self._copies[held.number, index] = (reason, error)
                 self._send(held, index, copy)
                 return

@@ -85,5 +85,3 @@ def _by_length(due: list[Held]) -> list[tuple[float, list[Held]]]:
     for held in due:
         groups.setdefault(max(round(held.lease, 1), 0.1), []).append(held)
     return list(groups.items())
-
-

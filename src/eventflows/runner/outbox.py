@@ -108,7 +108,7 @@ class Outbox:
         self._again: list[_Entry] = []
         self._ready = threading.Condition()
         self._stopping = False
-        self._abandoned = False
+        self._abandoned = threading.Event()
         self._wait = 0.0
         self._refused_since: float | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -124,7 +124,8 @@ class Outbox:
         """Let the thread end, once everything is confirmed; at once when what is left is given up."""
         with self._ready:
             self._stopping = True
-            self._abandoned = abandon
+            if abandon:
+                self._abandoned.set()
             self._ready.notify()
 
     def join(self, timeout: float) -> None:
@@ -136,11 +137,11 @@ class Outbox:
             with self._ready:
                 while not self._queue and not self._again and not self._stopping:
                     self._ready.wait()
-                if self._abandoned or (self._stopping and not self._queue and not self._again):
+                if self._abandoned.is_set() or (self._stopping and not self._queue and not self._again):
                     return
                 if self._wait:
                     self._ready.wait(self._wait)
-                    if self._abandoned:
+                    if self._abandoned.is_set():
                         return
                 parcels = self._take()
             if self._again:
@@ -160,7 +161,7 @@ class Outbox:
         return parcels
 
     def _send(self, parcels: list[Parcel]) -> None:
-        kept = [parcel for parcel in parcels if not self._ours_no_more(parcel)]
+        kept = [part for parcel in parcels for part in self._ours(parcel)]
         if not kept:
             return
         batch = kept[0].messages if len(kept) == 1 else [m for parcel in kept for m in parcel.messages]
@@ -176,15 +177,12 @@ class Outbox:
         ]
         self._sort_out(entries, results)
 
-    def _ours_no_more(self, parcel: Parcel) -> bool:
-        held = parcel.held
-        lane = held.chunk.lane
-        if not held.lost and not (lane is not None and lane.lost):
-            return False
-        for offset in range(parcel.stop - parcel.start):
+    def _ours(self, parcel: Parcel) -> list[Parcel]:
+        kept, lost = parcel.ours()
+        for index in lost:
             count = len(parcel.messages) if parcel.stop - parcel.start == 1 else 1
-            self._post(Discarded(self, held, parcel.start + offset, count))
-        return True
+            self._post(Discarded(self, parcel.held, index, count))
+        return kept
 
     def _send_entries(self) -> None:
         entries: list[_Entry] = []

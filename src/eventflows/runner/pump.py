@@ -310,8 +310,7 @@ class Pump:
                 if refused > self._plan.grace:
                     self._halt_for_destination(outbox, error)
             case Discarded(_, held, index, count):
-                reason = "its input is not ours any more"
-                self._observers.tell("discarded", delivery=held.chunk[index], count=count, reason=reason)
+                self._discarded(held, index, count)
 
     def _halt_for_destination(self, outbox: Outbox, error: Exception) -> None:
         halted = HaltedError(
@@ -330,7 +329,7 @@ class Pump:
         for span in report.done:
             if not self._fenced(span[0]):
                 self._settling.ack(span)
-        parcels = [parcel for parcel in report.parcels if self._sendable(parcel.held, parcel.start, parcel.stop)]
+        parcels = [part for parcel in report.parcels for part in self._sendable(parcel)]
         if parcels and self._outbox is not None:
             self._outbox.put(parcels)
         follow = self._dispatch.skipped(report.skipped)
@@ -342,19 +341,18 @@ class Pump:
         if report.last:
             self._dispatch.freed(report)
 
-    def _sendable(self, held: Held, start: int, stop: int) -> bool:
-        if self._fenced(held):
-            for index in range(start, stop):
-                reason = "its input is not ours any more"
-                self._observers.tell("discarded", delivery=held.chunk[index], count=1, reason=reason)
-            return False
-        if held.state.find(GONE, start, stop) < 0:
-            held.mark(start, stop, SENDING)
-            return True
-        for index in range(start, stop):
-            if held.state[index] != GONE:
-                held.state[index] = SENDING
-        return True
+    def _sendable(self, parcel: Parcel) -> list[Parcel]:
+        self._fenced(parcel.held)
+        kept, lost = parcel.ours()
+        for part in kept:
+            part.held.mark(part.start, part.stop, SENDING)
+        for index in lost:
+            self._discarded(parcel.held, index, 1 if parcel.stop - parcel.start > 1 else len(parcel.messages))
+        return kept
+
+    def _discarded(self, held: Held, index: int, count: int) -> None:
+        reason = "its input is not ours any more"
+        self._observers.tell("discarded", delivery=held.chunk[index], count=count, reason=reason)
 
     def _confirmed(self, outbox: Outbox, parcels: Sequence[Parcel], count: int) -> None:
         self._refused = False
@@ -471,4 +469,3 @@ class Pump:
         self._dispatch.forget_lost()
         self._settling.forget()
         self._leases.forget()
-

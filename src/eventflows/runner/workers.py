@@ -61,6 +61,22 @@ class Parcel:
         self.stop = start + 1
         self.messages = messages
 
+    def ours(self) -> tuple[list[Parcel], list[int]]:
+        """Split off what is not ours any more: the parcels to send, and the inputs whose outputs are discarded."""
+        held, lane = self.held, self.held.chunk.lane
+        gone = held.lost or (lane is not None and lane.lost)
+        if not gone and held.state.find(GONE, self.start, self.stop) < 0:
+            return [self], []
+        lost = [i for i in range(self.start, self.stop) if gone or held.state[i] == GONE]
+        kept = []
+        if self.stop - self.start > 1:
+            kept = [
+                Parcel(held, index, [self.messages[index - self.start]])
+                for index in range(self.start, self.stop)
+                if index not in lost
+            ]
+        return kept, lost
+
     def input_of(self, offset: int) -> int:
         """Give the index of the input that a message was made from."""
         return self.start if self.stop - self.start == 1 else self.start + offset

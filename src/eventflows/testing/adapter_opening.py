@@ -294,7 +294,7 @@ class Lives(Cases):
         threads, files = threading.active_count(), _files()
         for _ in range(8):
             subscriber.open(timeout=self.broker.patience)
-            self.receive(subscriber, 1, 0.1)
+            self.receive(subscriber, 1, 0.01)
         self._no_more_than(threads, files)
 
     def test_c57_closing_leaks_no_thread_and_no_file(self) -> None:
@@ -309,7 +309,7 @@ class Lives(Cases):
         publisher, subscriber = self.broker.publisher(self.topic), self.broker.subscriber(self.topic)
         with publisher, subscriber:
             publisher.publish([Message(b"used")])
-            self.receive(subscriber, 1, 0.1)
+            self.receive(subscriber, 1, 0.01)
 
     def _no_more_than(self, threads: int, files: int) -> None:
         deadline = time.monotonic() + 5

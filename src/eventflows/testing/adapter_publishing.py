@@ -38,9 +38,7 @@ class Contents(Cases):
 
     def test_c01_body_headers_key_id_and_content_type_survive(self) -> None:
         """A message arrives with the body, headers, key, id and content type that it was published with."""
-        sent = Message(
-            b"body", headers={"a": "1", "b": "2"}, key="k", id="id-1", content_type="application/json"
-        )
+        sent = Message(b"body", headers={"a": "1", "b": "2"}, key="k", id="id-1", content_type="application/json")
         got = self.arrives(sent)
         assert (got.body, dict(got.headers), got.key, got.id, got.content_type) == (
             sent.body, dict(sent.headers), sent.key, sent.id, sent.content_type,

@@ -61,7 +61,7 @@ class Receiving(Cases):
         subscriber = self.opened()
         held = self.take(subscriber, 2)
         for _ in range(5):
-            assert list(subscriber.receive(0, max_bytes=PLENTY, timeout=0.1)) == []
+            assert list(subscriber.receive(0, max_bytes=PLENTY, timeout=0.02)) == []
         self.acked(subscriber, held)
 
     def test_c20_each_message_comes_once_while_it_is_held(self) -> None:
@@ -184,5 +184,3 @@ class Peeking(Cases):
         """`peek` gives no more than its limit."""
         subscriber, _ = self.peeked()
         assert len(subscriber.peek(2, timeout=self.broker.patience)) <= 2
-
-

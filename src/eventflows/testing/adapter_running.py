@@ -262,4 +262,3 @@ class Trouble(FlowCases):
         self.run(self.flow(calls, workers=2, retry=retry, **options))
         healthy = {b"%d" % number for number in range(300)} - poison
         assert (set(calls.finished), set(dead()), self.left()) == (healthy, poison, []), f"seed {seed}"
-

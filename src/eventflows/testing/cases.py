@@ -191,7 +191,11 @@ class Cases:
         assert bodies(self.receive(subscriber, 1000, self.broker.quiet)) == [], "a message that must not come"
 
     def settle(
-        self, subscriber: Subscriber, verdict: Verdict, taken: Sequence[Taken], **more: Any  # noqa: ANN401
+        self,
+        subscriber: Subscriber,
+        verdict: Verdict,
+        taken: Sequence[Taken],
+        **more: Any,  # noqa: ANN401
     ) -> Sequence[SettleFailure]:
         """Settle, confirmed by the broker; gives the failures."""
         settlement = Settlement(verdict=verdict, spans=[one.span for one in taken], **more)

@@ -67,6 +67,4 @@ def sit(suite: type[Cases], want: Callable[[str], bool] = lambda _: True) -> lis
         One outcome for each case and parameter, in the order of the names.
     """
     names = sorted(name for name, _ in inspect.getmembers(suite, inspect.isfunction) if name.startswith("test_"))
-    return [
-        _sit_one(suite, name, shown, given) for name in names if want(name) for shown, given in _calls(suite, name)
-    ]
+    return [_sit_one(suite, name, shown, given) for name in names if want(name) for shown, given in _calls(suite, name)]

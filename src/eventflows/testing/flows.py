@@ -151,9 +151,7 @@ class FlowCases(Cases):
 
     def keyed(self, keys: int, each: int) -> list[Message]:
         """Make messages of several keys, mixed; bodies are `key:number`."""
-        return [
-            Message(b"%d:%d" % (key, number), key=f"key-{key}") for number in range(each) for key in range(keys)
-        ]
+        return [Message(b"%d:%d" % (key, number), key=f"key-{key}") for number in range(each) for key in range(keys)]
 
     def morgue(self) -> tuple[dict[str, Any], Callable[[], list[bytes | None]]]:
         """Give the flow options that make dead letters go somewhere, and a way to read their bodies there."""

@@ -151,9 +151,7 @@ class Attempts(FlowCases):
         from hypothesis import strategies as some
 
         seconds, share = some.floats(0, 1e6), some.floats(0, 1)
-        policies = some.builds(
-            RetryPolicy, delay=seconds, factor=some.floats(1, 1e3), max_delay=seconds, jitter=share
-        )
+        policies = some.builds(RetryPolicy, delay=seconds, factor=some.floats(1, 1e3), max_delay=seconds, jitter=share)
 
         @given(policies, some.integers(1, 10**6), share)
         def holds(policy: RetryPolicy, attempt: int, luck: float) -> None:

@@ -31,6 +31,11 @@ class Discards(Observer):
 
     def __init__(self) -> None:
         self.count = 0
+        self.lost = threading.Event()
+
+    def lease_lost(self, *, flow: str, delivery: Delivery) -> None:
+        """Note that the flow knows."""
+        self.lost.set()
 
     def discarded(self, *, flow: str, delivery: Delivery, count: int, reason: str) -> None:
         """Count them."""
@@ -184,19 +189,21 @@ class Outputs(FlowCases):
         assert self.left() == [b"poison"]
 
     def late(self) -> tuple[str, Discards]:
-        """Let another member take the message while `apply` runs, then let it finish; give the destination."""
-        if self.can.lease == "none":
-            self.skip("has no lease that could be lost")
+        """Let another member take the message while `apply` runs, and let it finish once the flow knows."""
+        options = self.broker.short_lease()
+        if self.can.lease == "none" or options is None:
+            self.skip("has no short lease that could be lost")
         place, go, discards = self.fresh(), threading.Event(), Discards()
         self._exit.callback(go.set)
         calls = Calls(lambda body: go.wait(self.broker.patience) and body)
         other = self.opened()
         self.publish(b"input")
-        flow = self.flow(calls, destination=place, max_in_flight=1, observers=[discards])
+        flow = self.flow(calls, destination=place, max_in_flight=1, observers=[discards], options=options)
         with self.running(flow):
             wait_until(lambda: calls.running, self.broker.patience, what="the call")
             self.fault("expire_leases")()
             owned = self.take(other, 1)
+            assert discards.lost.wait(self.broker.patience)
             go.set()
             self.until_finished(calls, 1)
         self.acked(other, owned)

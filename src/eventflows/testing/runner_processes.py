@@ -14,7 +14,7 @@ from eventflows.testing.cases import numbered
 from eventflows.testing.conditions import wait_until
 from eventflows.testing.flows import Calls, FlowCases
 
-PROGRAM = '''
+PROGRAM = """
 import os, pathlib, threading, time
 from eventflows import RetryPolicy, subscriber
 
@@ -36,7 +36,7 @@ def apply(input: bytes{state}):
     note(b"begin", input)
     {work}
     note(b"end", input)
-'''
+"""
 HOLDING = """
 import os, signal
 from eventflows import open_subscriber
