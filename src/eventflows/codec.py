@@ -150,7 +150,7 @@ def _structurer(annotation: object) -> Callable[[bytes | None], object]:
     converter = _converter()
     try:
         hook = converter.get_structure_hook(annotation)
-    except Exception as error:  # noqa: BLE001 - cattrs raises many kinds for what it cannot structure
+    except Exception as error:
         raise ConfigError(
             f"apply's input is annotated {_type_name(annotation)}, which JSON cannot be decoded into "
             f"({type(error).__name__}). Use bytes, str, an attrs class, a dataclass, list[...], dict[str, ...], "

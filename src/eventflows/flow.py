@@ -432,6 +432,18 @@ def run(
     Raises:
         EventflowsError: What `Flow.run` raises; the first failure.
     """
+    return run_observed(flows, (), limit=limit, until_idle=until_idle, signals=signals)
+
+
+def run_observed(
+    flows: Sequence[Flow[..., Any]],
+    observers: Sequence[Observer],
+    *,
+    limit: int | None = None,
+    until_idle: float | None = None,
+    signals: bool = True,
+) -> list[RunResult]:
+    """Run several flows together as `run` does, with further observers for all of them."""
     if not flows:
         raise ConfigError("run(): give it at least one flow.")
     check_bounds(limit, until_idle)
@@ -439,7 +451,9 @@ def run(
         if not isinstance(flow, Flow):
             raise ConfigError(f"run(): {flow!r} is not a flow; decorate it with @subscriber(url).")
     done = threading.Event()
-    runners = [Runner(flow.plan(), limit=limit, until_idle=until_idle, done=done) for flow in flows]
+    plans = [flow.plan() for flow in flows]
+    plans = [attrs.evolve(plan, observers=[*plan.observers, *observers]) for plan in plans]
+    runners = [Runner(plan, limit=limit, until_idle=until_idle, done=done) for plan in plans]
     for flow, runner in zip(flows, runners, strict=True):
         flow._runners.add(runner)
     supervise(runners, done, signals=signals)

@@ -54,7 +54,7 @@ def encoder(*, key: Key, headers: Mapping[str, str] | None, prefix: str) -> Enco
         for value in values:
             chosen = own if key is None else key_of(key, value)
             for message in to_messages(value, key=chosen, headers=fixed):
-                made.append(message if message.id else attrs.evolve(message, id=f"{stem}{len(made)}"))  # noqa: PERF401
+                made.append(message if message.id else attrs.evolve(message, id=f"{stem}{len(made)}"))
         return made
 
     return to_outputs

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from eventflows.codec import Decoder
-from eventflows.errors import DecodeError, EncodeError
+from eventflows.errors import DecodeError
 from eventflows.message import Message
 from eventflows.observe import Observers
 from eventflows.runner.held import GONE, Held, Span, join
