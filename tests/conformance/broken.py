@@ -37,9 +37,7 @@ class Wrapped:
 class Subscriber(Wrapped):
     """A subscriber that does what another does."""
 
-    def receive(
-        self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()
-    ) -> Sequence[Chunk]:
+    def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
         return self.inner.receive(limit, max_bytes=max_bytes, timeout=timeout, skip=skip)
 
     def settle(
@@ -54,16 +52,23 @@ class _Answers:
 
 
 class Publisher(Wrapped):
-    """A publisher that does what another does; most change `altered` or `send`."""
+    """A publisher that does what another does; most change a message, a batch or the results."""
 
     def altered(self, message: Message) -> Message:
         return message
 
+    def outgoing(self, batch: Sequence[Message]) -> Sequence[Message]:
+        return [self.altered(message) for message in batch]
+
+    def answers(self, batch: Sequence[Message], found: list[PublishResult]) -> list[PublishResult]:
+        return found
+
     def send(self, batch: Sequence[Message]) -> Any:
-        return self.inner.send([self.altered(message) for message in batch])
+        pending = self.inner.send(self.outgoing(batch))
+        return _Answers(lambda timeout: self.answers(batch, pending.results(timeout)))
 
     def publish(self, batch: Sequence[Message], *, timeout: float = 30.0) -> list[PublishResult]:
-        return self.send(batch).results(timeout)
+        return self.answers(batch, self.inner.publish(self.outgoing(batch), timeout=timeout))
 
 
 def remade(message: Message, **changes: Any) -> Message:
@@ -123,36 +128,30 @@ class Truncates(Publisher):
 class DropsOneOfABatch(Publisher):
     """Says of the last of a long batch that it was published."""
 
-    def send(self, batch: Sequence[Message]) -> Any:
-        if len(batch) <= 500:
-            return self.inner.send(batch)
-        pending = self.inner.send(batch[:-1])
-        return _Answers(lambda timeout: [*pending.results(timeout), PublishResult("invented")])
+    def outgoing(self, batch: Sequence[Message]) -> Sequence[Message]:
+        return batch[:-1] if len(batch) > 500 else batch
+
+    def answers(self, batch: Sequence[Message], found: list[PublishResult]) -> list[PublishResult]:
+        return [*found, PublishResult("invented")] if len(batch) > 500 else found
 
 
 class ReordersAKey(Publisher):
     """Sends the parts of a long batch in the wrong order."""
 
-    def send(self, batch: Sequence[Message]) -> Any:
-        if len(batch) <= 500:
-            return self.inner.send(batch)
-        later, sooner = self.inner.send(batch[500:]), self.inner.send(batch[:500])
-        return _Answers(lambda timeout: sooner.results(timeout) + later.results(timeout))
+    def outgoing(self, batch: Sequence[Message]) -> Sequence[Message]:
+        return [*batch[500:], *batch[:500]]
+
+    def answers(self, batch: Sequence[Message], found: list[PublishResult]) -> list[PublishResult]:
+        return [*found[-500:], *found[:-500]] if len(batch) > 500 else found
 
 
 class SwallowsAPartialFailure(Publisher):
     """Reports success for a message that failed beside others that did not."""
 
-    def send(self, batch: Sequence[Message]) -> Any:
-        pending = self.inner.send(batch)
-
-        def results(timeout: float) -> list[PublishResult]:
-            found = pending.results(timeout)
-            if any(one.error is None for one in found):
-                return [one if one.error is None else PublishResult("invented") for one in found]
-            return found
-
-        return _Answers(results)
+    def answers(self, batch: Sequence[Message], found: list[PublishResult]) -> list[PublishResult]:
+        if any(one.error is None for one in found):
+            return [one if one.error is None else PublishResult("invented") for one in found]
+        return found
 
 
 class RetriesInSilence(Publisher):
@@ -179,20 +178,19 @@ class PublishesPastItsTimeout(Publisher):
 class PublishesAfterClose(Publisher):
     """Opens itself again."""
 
-    def send(self, batch: Sequence[Message]) -> Any:
+    def outgoing(self, batch: Sequence[Message]) -> Sequence[Message]:
         try:
-            return self.inner.send(batch)
+            self.inner.publish([])
         except ClosedError:
             self.inner.open()
-            return self.inner.send(batch)
+        return batch
 
 
 class ForgetsWhatWasSent(Publisher):
     """Sends in the background, and drops it when it is closed first."""
 
     def send(self, batch: Sequence[Message]) -> Any:
-        if len(batch) != 20:
-            return self.inner.send(batch)
+        self.inner.publish([])  # a closed one still says so
         return _Answers(lambda _: [PublishResult("invented")] * len(batch))
 
 
@@ -288,12 +286,20 @@ class SwallowsAPartialSettleFailure(Subscriber):
 
 
 class RaisesOnASecondAck(Subscriber):
-    """Takes a lost lease for a reason to raise."""
+    """Raises when a delivery is settled that it has settled before."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.settled: set[str] = set()
 
     def settle(self, settlements: Sequence[Settlement], **how: Any) -> Sequence[SettleFailure]:
         failures = self.inner.settle(settlements, **how)
-        if len(failures) == 2:
-            raise failures[0].error
+        for failure in failures:
+            if failure.delivery.identity in self.settled:
+                raise failure.error
+        failed = {one.delivery.identity for one in failures}
+        said = {one.identity for each in settlements for chunk, span in each.spans for one in chunk[span]}
+        self.settled |= said - failed
         return failures
 
 
@@ -414,7 +420,5 @@ class PeeksByTaking(Subscriber):
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
         self.inner.open()
         return [
-            one
-            for chunk in self.inner.receive(limit, max_bytes=1 << 30, timeout=min(timeout, 0.1))
-            for one in chunk
+            one for chunk in self.inner.receive(limit, max_bytes=1 << 30, timeout=min(timeout, 0.1)) for one in chunk
         ]

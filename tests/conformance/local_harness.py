@@ -10,7 +10,6 @@ from typing import ClassVar
 from eventflows.adapters.local import Receipt, local_broker
 from eventflows.testing import Faults, Harness
 
-
 ALONE = "keeps nothing beyond the process, so no other process can work on it"
 SKIPS = {
     "C14": "makes a topic or queue at its first use, so none is missing",

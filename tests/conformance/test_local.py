@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from local_harness import LocalFileHarness, LocalHarness
-
 from eventflows.testing import AdapterConformance, RunnerConformance
+from local_harness import LocalFileHarness, LocalHarness
 
 
 class TestLocalMemory(AdapterConformance):

@@ -117,9 +117,7 @@ class TinySubscriber:
             self._log.owners.pop((self._group, claim.number), None)
         self._claims = {}
 
-    def receive(
-        self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()
-    ) -> Sequence[Chunk]:
+    def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
         """Read on from where each claim is."""
         if self._closed:
             raise ClosedError("closed")

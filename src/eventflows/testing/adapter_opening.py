@@ -197,17 +197,22 @@ class Lives(Cases):
         [got] = self.take(self.opened(), 1)
         assert isinstance(got.delivery.native, self.broker.native_type)
 
+    @property
+    def promptly(self) -> float:
+        """Seconds for a call that has something to do, and no reason to take long."""
+        return min(5.0, self.broker.patience)
+
     def test_c48_wake_ends_a_blocked_receive(self) -> None:
         """A `receive` that waits for messages returns early when it is woken, and its owner can close."""
         subscriber = self.opened()
 
         def own() -> None:
             subscriber.receive(1, max_bytes=PLENTY, timeout=60)
-            subscriber.close(timeout=5)
+            subscriber.close(timeout=self.promptly)
 
         owner = Background(own)
         subscriber.wake()
-        owner.result(5 + self.broker.slack, "the woken receive, and close")
+        owner.result(self.promptly + self.broker.slack, "the woken receive, and close")
 
     def test_c48_wake_counts_before_the_next_receive_too(self) -> None:
         """A wake that comes before `receive` is not forgotten."""
@@ -225,10 +230,14 @@ class Lives(Cases):
             return subscriber.receive(1, max_bytes=PLENTY, timeout=60)
 
         blocked = Background(block)
-        inside.wait(5)
-        self.returns(5, lambda: subscriber.close(timeout=5), "close with a receive blocked")
+        inside.wait(self.promptly)
+        self.returns(self.promptly, lambda: subscriber.close(timeout=self.promptly), "close with a receive blocked")
         subscriber.wake()
-        wait_until(lambda: not blocked.running, 5 + self.broker.slack, what="the receive of a closed subscriber")
+        wait_until(
+            lambda: not blocked.running,
+            self.promptly + self.broker.slack,
+            what="the receive of a closed subscriber",
+        )
 
     def _silent(self, call: Callable[[], object], operation: str) -> None:
         self.returns(self.broker.short, call, f"{operation} against a silent peer")
@@ -312,7 +321,7 @@ class Lives(Cases):
             self.receive(subscriber, 1, 0.01)
 
     def _no_more_than(self, threads: int, files: int) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + min(5.0, self.broker.patience)
         while threading.active_count() > threads or _files() > files:
             if time.monotonic() > deadline:
                 pytest.fail(
