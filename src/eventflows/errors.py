@@ -231,7 +231,7 @@ class ListenersError(EventflowsError):
         self.request = request
 
 
-class Retry(EventflowsError):  # noqa: N818 - an instruction that `apply` raises, named by the contract
+class Retry(EventflowsError):
     """Raised by `apply`: not now, again later. It counts as an attempt.
 
     Args:
@@ -250,7 +250,7 @@ class Retry(EventflowsError):  # noqa: N818 - an instruction that `apply` raises
         return Retry, (self.delay,)
 
 
-class Reject(EventflowsError):  # noqa: N818 - an instruction that `apply` raises, named by the contract
+class Reject(EventflowsError):
     """Raised by `apply`: never again; dead letter now.
 
     Args:

@@ -103,7 +103,7 @@ def resolve(function: Callable[..., Any], signature: inspect.Signature, name: st
     """
     try:
         hints = typing.get_type_hints(inspect.unwrap(getattr(function, "__func__", function)), include_extras=True)
-    except Exception as error:  # noqa: BLE001 - evaluating somebody's annotation may raise anything
+    except Exception as error:
         raise ConfigError(
             f"flow {name}: an annotation of {getattr(function, '__qualname__', name)} cannot be resolved ({error}). "
             "Import what it names at the top of its module."
