@@ -245,7 +245,7 @@ class BlocksPastItsTimeout(Subscriber):
         begun = time.monotonic()
         chunks = self.inner.receive(limit, timeout=timeout, **how)
         if not chunks and limit == 10 and time.monotonic() - begun >= timeout:
-            threading.Event().wait(1.5)
+            threading.Event().wait(0.8)
         return chunks
 
 

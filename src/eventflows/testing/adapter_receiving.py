@@ -39,8 +39,8 @@ class Receiving(Cases):
         """One `receive` never gives more messages than its limit."""
         self.publish(*numbered(30))
         subscriber = self.opened()
-        counts = [len(self.receive(subscriber, limit, self.broker.patience)) for limit in (7, 1, 3)]
-        assert [count <= limit for count, limit in zip(counts, (7, 1, 3), strict=True)] == [True] * 3, counts
+        for limit in (7, 1, 3):
+            assert 0 < len(self.receive(subscriber, limit, self.broker.patience)) <= limit
 
     def test_c20_no_more_than_the_bytes(self) -> None:
         """One `receive` never gives more bytes than asked for."""

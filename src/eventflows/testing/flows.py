@@ -106,7 +106,7 @@ class FlowCases(Cases):
         if destination is not None:
             url, destination_options = self.broker.destination(destination)
             flow = eventflows.publisher(url, key=key, **destination_options)(flow)
-        return flow
+        return self.broker.flow(flow)
 
     def run(self, flow: Flow[..., Any], **how: Any) -> RunResult:  # noqa: ANN401 - the options of run()
         """Run a flow to its end; one that hangs is stopped, and fails the case."""

@@ -17,7 +17,6 @@ LATER: Final[Mapping[int, str]] = {
     26: "is a soak of 1,000,000 messages, run by the simulator",
     27: "needs the bounds that adapters of real brokers declare",
     28: "needs a network that can be dropped",
-    30: "needs the simulated clock: two minutes of a frozen destination",
     31: "needs exactly-once",
     33: "needs the process executor",
     36: "needs at-most-once",

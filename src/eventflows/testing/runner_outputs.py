@@ -188,6 +188,39 @@ class Outputs(FlowCases):
             self.run(self.flow(calls, **settings), limit=1)
         assert self.left() == [b"poison"]
 
+    def test_r30_leases_are_kept_while_the_destination_is_frozen(self) -> None:
+        """While the destination answers nothing for three leases, inputs stay ours; then all goes on, once each."""
+        options = self.broker.short_lease()
+        if options is None:
+            self.skip("has no short lease in its harness")
+        place = self.fresh()
+        freeze, thaw = self.fault("freeze", place), self.fault("thaw", place)
+        calls, other = Calls(lambda body: body), self.opened()
+        self.publish(*numbered(3))
+        freeze("publish")
+        self._exit.callback(thaw, "publish")
+        with self.running(self.flow(calls, destination=place, options=options)):
+            self.until_finished(calls, 3)
+            stolen = self.receive(other, 10, 3 * self.broker.lease)
+            thaw("publish")
+            wanted = sorted(bodies(self.take(self.opened(topic=place), 3)))  # type: ignore[type-var]
+        assert (bodies(stolen), len(calls.bodies), wanted) == ([], 3, [b"0", b"1", b"2"])
+
+    def test_r30_a_stop_is_answered_while_the_destination_is_frozen(self) -> None:
+        """A stop ends the run by its drain time although the destination answers nothing; the input stays."""
+        place = self.fresh()
+        self.publish(b"input")
+        self.fault("freeze", place)("publish")
+        self._exit.callback(self.fault("thaw", place), "publish")
+        calls = Calls(lambda body: body)
+        flow = self.flow(calls, destination=place, drain_timeout=0.3)
+        running = Background(lambda: flow.run(signals=False))
+        self.until_finished(calls, 1)
+        flow.stop()
+        with pytest.raises(DrainTimeoutError):
+            running.result(self.broker.patience / 2, "the drain")
+        assert self.left() == [b"input"]
+
     def late(self) -> tuple[str, Discards]:
         """Let another member take the message while `apply` runs, and let it finish once the flow knows."""
         options = self.broker.short_lease()
