@@ -220,8 +220,8 @@ def test_check_complains_when_an_sdk_is_imported_at_top_level(vendor: str, templ
 
 def test_check_complains_when_the_imported_module_has_no_floor() -> None:
     """A module that nobody has given a place cannot be imported."""
-    assert complaints("import eventflows.helpers", "eventflows.flow") == [
-        "eventflows.flow imports eventflows.helpers, which has no floor"
+    assert complaints("import eventflows.nowhere", "eventflows.flow") == [
+        "eventflows.flow imports eventflows.nowhere, which has no floor"
     ]
 
 
