@@ -189,7 +189,8 @@ class Runner:
             call = plan.prepare()
         except Exception as error:
             failure = LoadError(
-                f"flow {plan.name}: load() raised {type(error).__name__}; no message was taken. Mend it and start again."
+                f"flow {plan.name}: load() raised {type(error).__name__}; no message was taken. "
+                "Mend it and start again."
             )
             raise failure from error
         encode = None

@@ -74,10 +74,10 @@ def decide(
     delay = policy.wait(attempt, luck) if asked is None else asked
     if delay <= policy.hold:
         return Decision(action="hold", delay=delay)
-    if capabilities.redeliver and capabilities.redeliver_delay > policy.hold:
-        if not ordered or capabilities.release == "free":
-            longest = capabilities.redeliver_delay
-            return Decision(action="redeliver", delay=min(delay, longest), capped=delay > longest)
+    longest = capabilities.redeliver_delay
+    # Others wait behind it in order: they must be handed back with it, and that must cost them nothing.
+    if capabilities.redeliver and longest > policy.hold and (not ordered or capabilities.release == "free"):
+        return Decision(action="redeliver", delay=min(delay, longest), capped=delay > longest)
     return Decision(action="hold", delay=policy.hold, capped=True)
 
 

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import eventflows
+from eventflows.flow import Flow, publisher, subscriber
 from eventflows.message import Message
 from eventflows.policy import RetryPolicy
 from eventflows.testing.cases import Cases, Taken, bodies
 from eventflows.testing.conditions import Background, wait_until
 
 if TYPE_CHECKING:
-    from eventflows.flow import Flow
     from eventflows.runner import RunResult
 
 QUICK = RetryPolicy(attempts=5, delay=0.05, factor=1, jitter=0)
@@ -102,10 +101,10 @@ class FlowCases(Cases):
         url, source_options = self.broker.source(source or self.topic, group, **(options or {}))
         given: dict[str, Any] = {"name": f"conformance-{self.case}", "retry": QUICK}
         given |= {**settings, **source_options}
-        flow = eventflows.subscriber(url, **given)(apply)
+        flow = subscriber(url, **given)(apply)
         if destination is not None:
             url, destination_options = self.broker.destination(destination)
-            flow = eventflows.publisher(url, key=key, **destination_options)(flow)
+            flow = publisher(url, key=key, **destination_options)(flow)
         return self.broker.flow(flow)
 
     def run(self, flow: Flow[..., Any], **how: Any) -> RunResult:  # noqa: ANN401 - the options of run()

@@ -87,7 +87,7 @@ class Outputs(FlowCases):
     def test_r02_a_failed_publish_is_repeated_alone(self) -> None:
         """When publishing fails for a while, it alone is repeated: `apply` is called once."""
         place = self.fresh()
-        self.fault("fail_message", place)(lambda _: True, ConnectionFailedError("an injected failure"), times=3)
+        self.fault("fail_message", place)(lambda _: True, ConnectionFailedError("an injected failure"), times=2)
         calls = Calls(lambda body: b"result of " + body)
         self.publish(b"input")
         self.run(self.flow(calls, destination=place), limit=1)

@@ -11,8 +11,8 @@ import tracemalloc
 
 import pytest
 
-import eventflows
 from eventflows.errors import ConfigError, DrainTimeoutError, HaltedError
+from eventflows.flow import subscriber
 from eventflows.message import Chunk, Message
 from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy, Verdict
@@ -227,7 +227,7 @@ class Ends(FlowCases):
         """A URL with a secret in it is refused, and the refusal does not show it."""
         source = self.broker.source_url(self.topic)
         with pytest.raises(ConfigError) as caught:
-            eventflows.subscriber(url.format(f"{source}{'&' if '?' in source else '?'}", SECRET))
+            subscriber(url.format(f"{source}{'&' if '?' in source else '?'}", SECRET))
         assert SECRET not in f"{caught.value} {caught.value!r}"
 
     def test_r25_configured_secrets_are_shown_nowhere(self) -> None:
