@@ -148,10 +148,12 @@ class File:
     Args:
         path: Absolute.
         sync: "normal" survives the death of processes, "full" that of the machine, too.
+        patience: Seconds to wait for another process's transaction.
     """
 
-    def __init__(self, path: str, sync: str) -> None:
+    def __init__(self, path: str, sync: str, *, patience: float = BUSY_SECONDS) -> None:
         self.path = path
+        self._patience = patience
         self._sync = sync
         self.lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -202,7 +204,7 @@ class File:
 
     def _until_free(self, connection: sqlite3.Connection, statement: str) -> None:
         """Run a statement that takes the file's lock, waiting with jitter while another process has it."""
-        deadline = time.monotonic() + BUSY_SECONDS
+        deadline = time.monotonic() + self._patience
         pause = 0.0005
         while True:
             try:
