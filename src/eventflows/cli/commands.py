@@ -159,9 +159,10 @@ def send(url: str, file: BinaryIO, whole: bool, key: str | None, content_type: s
       eventflows send 'local://images?file=flows.db' images.jsonl
       echo '{"n": 1}' | eventflows send 'local://numbers?file=flows.db' --key one
     """
+    publisher = open_publisher(url)
     _refuse_memory(url, "send")
     sent = 0
-    with open_publisher(url) as publisher:
+    with publisher:
         for numbers, bodies in _batches(file, whole):
             batch = [Message(body, key=key, content_type=content_type) for body in bodies]
             for number, answer in zip(numbers, publisher.publish(batch), strict=True):
@@ -203,8 +204,8 @@ def tail(url: str, count: int) -> None:
       eventflows tail 'local://scores?file=flows.db' -n 3
       eventflows tail 'local://scores?file=flows.db&dead-letter'
     """
-    _refuse_memory(url, "tail")
     subscriber = open_subscriber(url)
+    _refuse_memory(url, "tail")
     if not isinstance(subscriber, Browsable):
         raise ConfigError(f"tail: {url} cannot be looked at without taking messages from it.")
     try:
