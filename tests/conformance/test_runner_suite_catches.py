@@ -28,7 +28,7 @@ NEIGHBOURS = {"R02", "R06", "R12", "R16", "R21", "R23", "R25", "R32"}
 class QuickHarness(LocalHarness):
     """The embedded broker, with shorter waits."""
 
-    patience = 4.0
+    patience = 3.0
     quiet = 0.05
     lease = 0.2
     delay = 0.2
