@@ -90,6 +90,10 @@ def test_notebook_runs() -> None:
 def test_demo_accounts_for_every_message() -> None:
     """The demo prints its table and ends with status 0, which it does when every message is accounted for."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples/digits/demo.py")], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, str(ROOT / "examples/digits/demo.py")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert (done.returncode, "accuracy on held-out images" in done.stdout) == (0, True), done.stdout + done.stderr

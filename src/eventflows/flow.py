@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import inspect
@@ -140,6 +139,8 @@ class Flow(Generic[P, R]):
         return result
 
     async def _publish_awaited(self, pending: Any) -> object:  # noqa: ANN401 - any awaitable
+        import asyncio
+
         result = await pending
         await asyncio.to_thread(self._publish, result)
         return result

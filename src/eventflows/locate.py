@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import unquote
 
 from eventflows.errors import ConfigError
 from eventflows.protocols import AdapterSpec, Capabilities, Location, Option, Publisher, Subscriber
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Side = Literal["source", "destination"]
 
@@ -27,7 +29,13 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 def schemes() -> list[str]:
     """Give the schemes that can be used here, sorted: the built-in ones and those of installed packages."""
-    return sorted({*_BUILT_IN, *(point.name for point in importlib.metadata.entry_points(group=_ENTRY_POINTS))})
+    return sorted({*_BUILT_IN, *(point.name for point in _installed())})
+
+
+def _installed() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # takes 20 ms, and most flows need none
+
+    return entry_points(group=_ENTRY_POINTS)
 
 
 def parse(url: str) -> Location:
@@ -88,7 +96,7 @@ def _adapter(scheme: str) -> AdapterSpec:
     if scheme in _BUILT_IN:
         spec = importlib.import_module(_BUILT_IN[scheme]).ADAPTER
     else:
-        points = [p for p in importlib.metadata.entry_points(group=_ENTRY_POINTS) if p.name == scheme]
+        points = [point for point in _installed() if point.name == scheme]
         if not points:
             raise ConfigError(
                 f"No broker has the scheme {scheme + '://'!r}{_nearest(scheme, schemes(), '{}://')} "

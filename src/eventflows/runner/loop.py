@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
 
 def _loop() -> asyncio.AbstractEventLoop:
+    import asyncio
+
     with _lock:
         loop = _loops.get(os.getpid())
         if loop is None:
@@ -24,6 +28,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def call_in_loop(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
     """Make a coroutine function callable from worker threads; each call waits for its result."""
+    import asyncio
 
     async def await_it(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         return await function(*args, **kwargs)
