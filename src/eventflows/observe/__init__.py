@@ -39,7 +39,14 @@ class Observer:
         """An attempt failed; the next comes in `delay` seconds."""
 
     def dead_lettered(
-        self, *, flow: str, delivery: Delivery, reason: str, error: BaseException | None, to: str
+        self,
+        *,
+        flow: str,
+        delivery: Delivery,
+        reason: str,
+        attempts: int,
+        error: BaseException | None,
+        to: str,
     ) -> None:
         """A message was put where a person can look, or dropped (`to` is "drop")."""
 

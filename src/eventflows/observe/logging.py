@@ -40,14 +40,21 @@ class LoggingObserver(Observer):
         )  # fmt: skip
 
     def dead_lettered(
-        self, *, flow: str, delivery: Delivery, reason: str, error: BaseException | None, to: str
+        self,
+        *,
+        flow: str,
+        delivery: Delivery,
+        reason: str,
+        attempts: int,
+        error: BaseException | None,
+        to: str,
     ) -> None:
         """Log at WARNING; at ERROR when it is dropped."""
         _log.log(
             logging.ERROR if to == "drop" else logging.WARNING,
             "flow %s: %s at %s %s after attempt %d: %s (%s).",
             flow, delivery.source, delivery.position,
-            "dropped" if to == "drop" else f"dead-lettered to {to}", delivery.attempt, reason, shown(error),
+            "dropped" if to == "drop" else f"dead-lettered to {to}", attempts, reason, shown(error),
         )  # fmt: skip
 
     def discarded(self, *, flow: str, delivery: Delivery, count: int, reason: str) -> None:

@@ -106,6 +106,7 @@ class Failures:
 
     def _finish(self, held: Held, index: int, error: BaseException, reason: str) -> None:
         delivery = held.chunk[index]
+        attempts = self._attempts(held, index)
         span = (held, index, index + 1)
         match self._last:
             case "native":
@@ -115,7 +116,6 @@ class Failures:
                 self._settling.ack(span)
                 to = "drop"
             case "copy":
-                attempts = delivery.attempt - 1 + max(held.failures.get(index, 0), 1)
                 copy = dead_letter_copy(delivery, flow=self._plan.name, reason=reason, attempts=attempts, error=error)
                 self._copies[held.number, index] = (reason, error)
                 self._send(held, index, copy)
@@ -123,7 +123,11 @@ class Failures:
             case _:
                 self._stop_at(held, index, reason, error)
                 return
-        self._observers.tell("dead_lettered", delivery=delivery, reason=reason, error=error, to=to)
+        self._observers.tell("dead_lettered", delivery=delivery, reason=reason, attempts=attempts, error=error, to=to)
+
+    @staticmethod
+    def _attempts(held: Held, index: int) -> int:
+        return held.chunk[index].attempt - 1 + max(held.failures.get(index, 0), 1)
 
     def _send(self, held: Held, index: int, copy: Message) -> None:
         assert self._letters is not None  # noqa: S101 - for the type checker: "copy" has an outbox
@@ -155,7 +159,14 @@ class Failures:
         """Note that the dead-letter place has a copy."""
         reason, error = self._copies[held.number, index]
         to = self._plan.dead_letter or ""
-        self._observers.tell("dead_lettered", delivery=held.chunk[index], reason=reason, error=error, to=to)
+        self._observers.tell(
+            "dead_lettered",
+            delivery=held.chunk[index],
+            reason=reason,
+            attempts=self._attempts(held, index),
+            error=error,
+            to=to,
+        )
 
     def forget_copies(self, held: Held, start: int, stop: int) -> int:
         """Count, and forget, the dead-letter copies among settled inputs."""

@@ -20,7 +20,7 @@ from eventflows.errors import (
     RunError,
 )
 from eventflows.observe import Observers
-from eventflows.observe.logging import LoggingObserver
+from eventflows.observe.logging import LoggingObserver, shown
 from eventflows.protocols import Capabilities, Publisher, Subscriber
 from eventflows.runner.outbox import Outbox
 from eventflows.runner.outcome import dead_letter_action
@@ -189,8 +189,7 @@ class Runner:
             call = plan.prepare()
         except Exception as error:
             failure = LoadError(
-                f"flow {plan.name}: load() raised {type(error).__name__}; no message was taken. "
-                "Mend it and start again."
+                f"flow {plan.name}: load() raised {shown(error)}; no message was taken. Mend it and start again."
             )
             raise failure from error
         encode = None
