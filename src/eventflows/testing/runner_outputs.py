@@ -218,7 +218,7 @@ class Outputs(FlowCases):
         self.until_finished(calls, 1)
         flow.stop()
         with pytest.raises(DrainTimeoutError):
-            running.result(self.broker.patience / 2, "the drain")
+            running.result(self.broker.patience, "the drain")
         assert self.left() == [b"input"]
 
     def late(self) -> tuple[str, Discards]:

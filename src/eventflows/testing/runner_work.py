@@ -168,7 +168,7 @@ class Ends(FlowCases):
         wait_until(lambda: calls.running, self.broker.patience, what="the call")
         flow.stop()
         with pytest.raises(DrainTimeoutError):
-            running.result(self.broker.patience / 2, "the drain")
+            running.result(self.broker.patience, "the drain")
         assert self.left() == [b"hangs"]
 
     def test_r23_preview_leaves_the_source_as_it_was(self) -> None:
