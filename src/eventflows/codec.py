@@ -215,10 +215,9 @@ def _not_json(body: bytes, error: ValueError) -> DecodeError:
 
 
 def _structurer(annotation: object) -> Plain:
-    _refuse_bytes([annotation])
+    _refuse_bytes(annotation, [annotation])
     try:
-        with _BUILDING:
-            hook = _converter().get_structure_hook(annotation)
+        hook = _converter().get_structure_hook(annotation)
     except ConfigError:
         raise
     except Exception as error:
@@ -227,11 +226,12 @@ def _structurer(annotation: object) -> Plain:
 
     def structure(body: bytes | None) -> object:
         nonlocal exact
+        written = exact
         value = _load(_bytes(body))
         try:
-            return hook(_reload(body, _Written) if exact else value, annotation)  # type: ignore[arg-type]
+            return hook(_reload(body, _Written) if written else value, annotation)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - whatever a class's own validators raise is about the body
-            if not exact and _needs_digits(error):
+            if not written and _needs_digits(error):
                 exact = True
                 return structure(body)
             raise _first_problem(error, annotation) from None
@@ -273,23 +273,24 @@ def _first_problem(error: BaseException, annotation: object) -> DecodeError:
     import cattrs
 
     found: list[tuple[str, str]] = []
-    stack: list[tuple[BaseException, str, object, str]] = [(error, "$", annotation, "")]
+    stack: list[tuple[BaseException, str, object, str, str]] = [(error, "$", annotation, "", "$")]
     while stack:  # not by recursion: a body may be nested as deeply as Python's stack allows
-        error, path, kind, field = stack.pop()
-        if isinstance(error, (cattrs.IterableValidationError, cattrs.ClassValidationError)):
-            noted, others = error.group_exceptions()
-            below = [(inner, _below(path, _place(note)), note.type, getattr(note, "name", "")) for inner, note in noted]
-            stack += reversed(below + [(inner, path, None, _named(error.cl)) for inner in others])
+        error, path, kind, field, parent = stack.pop()
+        if isinstance(error, cattrs.IterableValidationError):
+            notes, others = error.group_exceptions()
+            below = [(inner, _below(path, note.index), note.type, "", path) for inner, note in notes]
+        elif isinstance(error, cattrs.ClassValidationError):
+            fields, others = error.group_exceptions()
+            below = [(inner, _below(path, note.name), note.type, note.name, path) for inner, note in fields]
         elif type(error) is KeyError and error.args == (field,):
-            found.append((path.rpartition(".")[0], f'missing field "{field}"'))
+            found.append((parent, f'missing field "{field}"'))
+            continue
         else:
             found.append((path, _problem(error, kind, field)))
+            continue
+        stack += reversed(below + [(inner, path, None, _named(error.cl), path) for inner in others])
     path, problem = found[0]
     return DecodeError(problem + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""), path=_cut(path))
-
-
-def _place(note: Any) -> object:  # noqa: ANN401 - either of cattrs' two notes
-    return note.index if hasattr(note, "index") and not callable(note.index) else note.name
 
 
 def _problem(error: BaseException, kind: object, within: str) -> str:
@@ -315,7 +316,7 @@ class _Written(float):
         self.text = text
 
 
-_BUILDING: Final = threading.RLock()
+_making: Final = threading.local()
 _IntKey = typing.NewType("_IntKey", int)
 _FloatKey = typing.NewType("_FloatKey", float)
 _KEYS: Final[dict[object, object]] = {int: _IntKey, float: _FloatKey}
@@ -343,15 +344,18 @@ def _converter() -> Any:  # noqa: ANN401 - cattrs is imported where it is first 
         uuid.UUID: _parsed(uuid.UUID, "a UUID"),
     }.items():
         converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook_func(lambda kind: kind is _IntKey, _parsed(int, "int"))
+    converter.register_structure_hook_func(lambda kind: kind is _IntKey, _parsed(_int_key, "int"))
     converter.register_structure_hook_func(lambda kind: kind is _FloatKey, _parsed(float, "float"))
     converter.register_structure_hook_factory(_is_literal, _literal)
-    being_made: list[object] = []
-    converter.register_structure_hook_factory(
-        lambda kind: _shape(kind) is not None and not (being_made and being_made[-1] is kind and being_made.pop()),
-        lambda kind, converter: _shaped(kind, converter, being_made),
-    )
+    converter.register_structure_hook_factory(_has_shape, _shaped)
     return converter
+
+
+def _has_shape(kind: object) -> bool:
+    if getattr(_making, "kind", None) is kind:
+        _making.kind = None
+        return False
+    return _shape(kind) is not None
 
 
 def _shape(kind: Any) -> type | None:  # noqa: ANN401 - an annotation
@@ -364,21 +368,27 @@ def _shape(kind: Any) -> type | None:  # noqa: ANN401 - an annotation
     return list if issubclass(origin, (Sequence, collections.abc.Set)) else None
 
 
-def _shaped(kind: Any, converter: Any, being_made: list[object]) -> Callable[[Any, Any], object]:  # noqa: ANN401
+def _shaped(kind: Any, converter: Any) -> Callable[[Any, Any], object]:  # noqa: ANN401 - an annotation, cattrs
     """Wrap cattrs' own hook, which takes any iterable for a list: text, for one, and the keys of an object."""
     shape, arguments = _shape(kind), typing.get_args(kind)
     origin = typing.get_origin(kind) or kind
-    _refuse_bytes(typing.get_type_hints(origin).values() if shape is dict and not arguments else ())
+    if _field_names(origin) is not None:
+        unset = {field.name for field in _fields(origin) if not field.init}
+        _refuse_bytes(kind, (hint for name, hint in typing.get_type_hints(origin).items() if name not in unset))
     made = kind
     if shape is dict and len(arguments) == 2 and arguments[0] in _KEYS:
         made = origin[_KEYS[arguments[0]], arguments[1]]  # keys are always text in JSON
-    being_made.append(made)  # the next question for exactly this type is for cattrs' own
+    fill = None
+    if shape is list and hasattr(origin, "_fields"):  # a named tuple; cattrs does not resolve its annotations
+        hints, fill = typing.get_type_hints(origin), origin
+        made = tuple[tuple(hints.get(name, Any) for name in origin._fields)]  # type: ignore[misc]
+    _making.kind = made  # the next question for exactly this type is for cattrs' own
     hook = converter.get_structure_hook(made, cache_result=False)
 
     def structure(value: object, _: object) -> object:
         if type(value) is not shape:
             raise _UnexpectedError(_named(kind))
-        return hook(value, made)
+        return hook(value, made) if fill is None else fill(*hook(value, made))
 
     return structure
 
@@ -402,6 +412,13 @@ def _parsed(parse: Callable[[str], object], name: str) -> Callable[[Any, Any], o
     return structure
 
 
+def _int_key(text: str) -> int:
+    number = int(text)
+    if str(number) != text:  # "01" and "1" would become one key
+        raise ValueError
+    return number
+
+
 def _decimal(value: object, _: object) -> decimal.Decimal:
     if type(value) is float:
         raise _InexactError("a decimal")
@@ -419,8 +436,8 @@ def _is_literal(kind: Any) -> bool:  # noqa: ANN401 - an annotation
 
 
 def _literal(kind: object, _: object) -> Callable[[Any, Any], object]:
-    simple = {item: item.value if isinstance(item, enum.Enum) else item for item in typing.get_args(kind)}
-    table = {(type(value), value): item for item, value in simple.items()}
+    items = [(item.value if isinstance(item, enum.Enum) else item, item) for item in typing.get_args(kind)]
+    table = {(type(value), value): item for value, item in items}
 
     def structure(value: object, _: object) -> object:
         if not isinstance(value, (str, int, type(None))) or (type(value), value) not in table:
@@ -438,14 +455,16 @@ def _enum(value: object, kind: Any) -> object:  # noqa: ANN401 - an Enum class
     return member
 
 
-def _refuse_bytes(kinds: Iterable[object]) -> None:
+def _refuse_bytes(annotation: object, kinds: Iterable[object]) -> None:
     for kind in kinds:
+        if typing.get_origin(kind) is typing.ClassVar:
+            continue
         if kind is bytes:
             raise ConfigError(
-                "apply's input is annotated with bytes inside another type, and JSON has no bytes. "
+                f"apply's input is annotated {_named(annotation)} with bytes in it, and JSON has no bytes. "
                 "Use bytes alone for the raw body, or str for text such as base64."
             )
-        _refuse_bytes(typing.get_args(kind))
+        _refuse_bytes(annotation, typing.get_args(kind))
 
 
 # --- encoding --------------------------------------------------------------------------------------------------------
@@ -530,11 +549,14 @@ def _dump_slowly(value: object) -> bytes:
         raise EncodeError(f"cannot be written as JSON ({type(error).__name__})") from None
 
 
+def _fields(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - an attrs class or a dataclass
+    return tuple(attrs.fields(kind)) if attrs.has(kind) else dataclasses.fields(kind)
+
+
 @functools.lru_cache(maxsize=1024)
 def _field_names(kind: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - a class
-    if attrs.has(kind):
-        return tuple(field.name for field in attrs.fields(kind))
-    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+    known = attrs.has(kind) or dataclasses.is_dataclass(kind)
+    return tuple(field.name for field in _fields(kind)) if known else None
 
 
 def _simpler(value: Any) -> object:  # noqa: ANN401 - whatever orjson does not write
