@@ -86,7 +86,7 @@ class CodecError(EventflowsError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the two arguments, so that the error crosses processes."""
-        return _make_codec_error, (type(self), self.problem, self.path)
+        return _make_codec_error, (type(self), self.problem, self.path), self.__dict__
 
 
 def _make_codec_error(kind: type[CodecError], problem: str, path: str) -> CodecError:
@@ -247,7 +247,7 @@ class Retry(EventflowsError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the argument, so that the instruction crosses processes."""
-        return Retry, (self.delay,)
+        return type(self), (self.delay,), self.__dict__
 
 
 class Reject(EventflowsError):

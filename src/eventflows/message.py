@@ -37,6 +37,24 @@ class Message:
     options: Mapping[str, object] = attrs.field(default=_NO_OPTIONS, kw_only=True)
     """The broker's own: partition, timestamp, delay; an unknown one is an `InvalidMessageError`."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with plain dicts, so that it crosses processes: read-only mappings cannot be pickled."""
+        values = (self.body, dict(self.headers), self.key, self.id, self.content_type, dict(self.options))
+        return _unpickled_message, values
+
+
+def _unpickled_message(
+    body: bytes | None,
+    headers: Mapping[str, str],
+    key: str | None,
+    id: str | None,
+    content_type: str | None,
+    options: Mapping[str, object],
+) -> Message:
+    return Message(
+        body, headers=headers or _NOTHING, key=key, id=id, content_type=content_type, options=options or _NO_OPTIONS
+    )
+
 
 class Messages:
     """Several messages as one result of `apply`; each element is a value or a `Message`.

@@ -103,6 +103,14 @@ class Secret:
             self._refuse()
         return (Secret.env if self._kind == "env" else Secret.file), (self._value,)
 
+    def __copy__(self) -> Secret:
+        """Give itself: it never changes, and a copy stays in this process."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        """Give itself: it never changes, and a copy stays in this process."""
+        return self
+
     def _refuse(self) -> NoReturn:
         raise ConfigError(
             "A literal Secret is not pickled, so that it reaches no file and no other process. "
