@@ -21,7 +21,8 @@ Side = Literal["source", "destination"]
 _BUILT_IN: Final = {"local": "eventflows.adapters.local"}
 _ENTRY_POINTS: Final = "eventflows.adapters"
 _SECRET_WORDS: Final = re.compile(
-    r"pass(word|wd|phrase)?|secret|token|api_?key|access_?key|shared_?access|credential|sig(nature)?|connection_?string",
+    r"pass(word|wd|phrase)?|secret|token|(api|access|account|private|master)[_-]?key|shared[_-]?access|credential"
+    r"|connection[_-]?string|(?<![a-z])(sig(nature)?|sas|pwd)(?![a-z])",
     re.IGNORECASE,
 )
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -48,23 +49,25 @@ def parse(url: str) -> Location:
         raise ConfigError(f"A source or destination is a URL as text, not {type(url).__name__}.")
     found = _SCHEME.match(url)
     if found is None:
-        raise ConfigError(f"{_harmless(url)!r} is not a URL; expected scheme://place, such as local://orders.")
+        raise ConfigError(f"{_harmless(url)} is not a URL; expected scheme://place, such as local://orders.")
     rest, _, query_text = url[found.end() :].partition("?")
     if "#" in rest or "#" in query_text:
         raise ConfigError(f"{found.group()}...: a URL here has no part after '#'; write a literal one as %23.")
     authority, _, path = rest.partition("/")
     scheme = found[1].lower()
-    if "@" in authority:
+    # A password may have a slash or a question mark in it: then what follows the '@' is no longer the authority.
+    if "@" in rest or any("@" in part.partition("=")[0] for part in query_text.split("&")):
         raise ConfigError(
-            f"{scheme}://...@{authority.rpartition('@')[2]}: user names and passwords are never given in a URL. "
-            "Give them as options, with Secret.env(...) or Secret.file(...)."
+            f"{scheme}://...@...: user names and passwords are never given in a URL. "
+            "Give them as options, with Secret.env(...) or Secret.file(...); write a literal '@' as %40."
         )
     query = _query(scheme, query_text)
     return Location(scheme=scheme, authority=unquote(authority), path=unquote(path), query=query, text=url)
 
 
 def _harmless(url: str) -> str:
-    return url if len(url) <= 40 and "@" not in url and "=" not in url else f"{url[:12]}..."
+    short = len(url) <= 40 and "@" not in url and "=" not in url
+    return repr(url) if short else f"This text of {len(url)} characters"
 
 
 def _query(scheme: str, text: str) -> dict[str, str]:
@@ -132,6 +135,8 @@ def resolve(
     location = parse(url)
     spec = adapter(location)
     known = {option.name: option for option in (spec.source_options if side == "source" else spec.destination_options)}
+    for name in location.query:  # before any value is read: errors about values show the URL
+        _known(name, known, location, side)
     values: dict[str, object] = {}
     if environment is not None:
         for name, option in known.items():
@@ -139,8 +144,7 @@ def resolve(
             if variable in environment and not option.url_only:
                 values[name] = _value(option, environment[variable], f"the environment variable {variable}")
     for name, text in location.query.items():
-        option = _known(name, known, location, side)
-        values[name] = _value(option, text, f"?{name}= in {location.text}")
+        values[name] = _value(known[name], text, f"?{name}= in {location.text}")
     for keyword, value in keywords.items():
         name = (
             keyword.removesuffix("_").replace("_", "-")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,8 +43,9 @@ class Settlement:
 
 def _seconds(least: float) -> Any:  # noqa: ANN401 - an attrs validator
     def check(_: object, field: attrs.Attribute[float], value: object) -> None:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value < least:  # type: ignore[operator]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # The upper bound is where an int no longer fits a float; it refuses infinity and NaN, too.
+        if not number or not least <= value <= sys.float_info.max:  # type: ignore[operator]
             raise ConfigError(f"RetryPolicy({field.name}={value!r}): expected a finite number of at least {least:g}.")
 
     return check
@@ -92,7 +93,7 @@ class RetryPolicy:
         """
         exponent = max(attempt, 1) - 1
         try:
-            raw = self.delay * self.factor**exponent
+            raw = self.delay * float(self.factor) ** exponent  # an int would grow without bound
         except OverflowError:
             raw = self.max_delay if self.delay else 0.0
         return min(raw, self.max_delay) * (1 + self.jitter * (2 * luck - 1))
