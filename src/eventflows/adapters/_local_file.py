@@ -1,16 +1,15 @@
-"""The SQLite file of the embedded broker: opening it safely, transactions, and whose processes are alive."""
+"""The SQLite file of the embedded broker: opening it safely, and transactions."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import random
-import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Final
 
@@ -97,12 +96,33 @@ def translating(path: str) -> Iterator[None]:
         raise translate(error, path) from error
 
 
+_gate = threading.RLock()
+"""Held while a file is looked at or connected to."""
+_connected: dict[tuple[int, int], int] = {}
+"""Connections of this process, by device and inode."""
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def check_header(path: str) -> bool:
     """Say whether the file has our schema already; refuse another's, untouched.
 
     Raises:
         ConfigError: It is not a file of this broker, or of a newer version.
     """
+    with _gate:
+        # Closing any descriptor of a file ends all record locks that this process has on it, SQLite's included:
+        # another process would then take itself for the last one and remove the write-ahead log under us.
+        return _connected.get(_identity(path) or (0, 0), 0) > 0 or _has_our_header(path)
+
+
+def _has_our_header(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(100)
@@ -118,15 +138,18 @@ def check_header(path: str) -> bool:
         return False
     if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
         raise ConfigError(f"file={path} is not a SQLite database; it was left as it is. Name another file.")
-    version = int.from_bytes(head[60:64], "big")
     if int.from_bytes(head[68:72], "big") != APPLICATION:
         raise ConfigError(f"file={path} is the database of another program; it was left as it is. Name another file.")
+    _refuse_newer(path, int.from_bytes(head[60:64], "big"))
+    return True
+
+
+def _refuse_newer(path: str, version: int) -> None:
     if version > SCHEMA:
         raise ConfigError(
             f"file={path} was made by a newer eventflows (its schema is {version}, ours {SCHEMA}); "
             "it was left as it is. Upgrade eventflows here."
         )
-    return True
 
 
 def boot_id() -> str:
@@ -157,14 +180,20 @@ class File:
         self._sync = sync
         self.lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._pid = 0
+        self._inode: tuple[int, int] | None = None
         self._random = random.Random()  # noqa: S311 - a jitter, not a secret
+        _files.add(self)
 
     def connection(self) -> sqlite3.Connection:
-        """Give the connection, made anew in a forked child; call it with `lock` held."""
-        if self._connection is None or self._pid != os.getpid():
-            self._connection = self._connect()
-            self._pid = os.getpid()
+        """Give the connection, made anew when the file was removed or replaced; call it with `lock` held."""
+        if self._connection is not None and _identity(self.path) != self._inode:
+            self.close()
+        if self._connection is None:
+            with _gate:
+                self._connection = self._connect()
+                self._inode = _identity(self.path)
+                if self._inode is not None:
+                    _connected[self._inode] = _connected.get(self._inode, 0) + 1
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -187,17 +216,23 @@ class File:
                 for statement in _TABLES.split(";\n"):
                     connection.execute(statement)
             connection.execute("COMMIT")
+        self._until_free(connection, "SELECT 1 FROM sqlite_master")
+        _refuse_newer(self.path, connection.execute("PRAGMA user_version").fetchone()[0])  # the log may be ahead
         self._until_free(connection, "PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if self._sync == 'full' else 'NORMAL'}")
         connection.execute("PRAGMA journal_size_limit=67108864")
-        known = connection.execute("SELECT id FROM boot").fetchone()
-        if known is None or known[0] != boot_id():
+        if not self._is_this_boot(connection):
             self._begin(connection)
-            connection.execute("DELETE FROM boot")
-            connection.execute("INSERT INTO boot VALUES(?)", (boot_id(),))
-            connection.execute("UPDATE pending SET due=0")
-            connection.execute("UPDATE pending SET until=0 WHERE owner IS NOT NULL")
+            if not self._is_this_boot(connection):  # another process may have been first, and hold something by now
+                connection.execute("DELETE FROM boot")
+                connection.execute("INSERT INTO boot VALUES(?)", (boot_id(),))
+                connection.execute("UPDATE pending SET due=0")
+                connection.execute("UPDATE pending SET until=0 WHERE owner IS NOT NULL")
             connection.execute("COMMIT")
+
+    @staticmethod
+    def _is_this_boot(connection: sqlite3.Connection) -> bool:
+        return bool(connection.execute("SELECT 1 FROM boot WHERE id=?", (boot_id(),)).fetchone())
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         self._until_free(connection, "BEGIN IMMEDIATE")
@@ -219,9 +254,16 @@ class File:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Read; no lock that stops others."""
+        """Read one state of the file; no lock that stops others."""
         with self.lock, translating(self.path):
-            yield self.connection()
+            connection = self.connection()
+            connection.execute("BEGIN")
+            try:
+                self._until_free(connection, "SELECT 1 FROM boot")  # waits while another process mends after a kill
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -239,83 +281,42 @@ class File:
 
     def version(self) -> int:
         """Give a number that changes when another process wrote."""
-        with self.reading() as connection:
+        with self.lock, translating(self.path):
+            connection = self.connection()
+            self._until_free(connection, "PRAGMA data_version")
             return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
-        """Disconnect."""
-        with self.lock:
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
+        """Disconnect; the next call connects again."""
+        with self.lock, _gate:
+            if self._connection is None:
+                return
+            self._connection.close()
             self._connection = None
+            if self._inode is not None:
+                _connected[self._inode] -= 1
 
 
-class Owners:
-    """Who holds messages: each owner locks a small file for its life, so that others see its death at once.
+_files: weakref.WeakSet[File] = weakref.WeakSet()
+_forking: list[File] = []
 
-    A record lock belongs to its process alone: a forked child does not keep it. Closing any descriptor of the file
-    would drop it, so no process opens the file of an owner of its own.
 
-    Args:
-        path: Of the broker's file.
-    """
+def _before_fork() -> None:
+    """Disconnect: neither SQLite's connections nor its locks may cross a fork."""
+    _forking[:] = list(_files)
+    for file in _forking:
+        file.lock.acquire()
+    _gate.acquire()
+    for file in _forking:
+        file.close()
 
-    _here: Final[dict[int, int]] = {}
-    _pid = 0
 
-    def __init__(self, path: str) -> None:
-        self._folder = pathlib.Path(f"{path}.owners")
+def _after_fork() -> None:
+    """Let both processes connect anew, when they need to."""
+    _gate.release()
+    for file in _forking:
+        file.lock.release()
+    _forking.clear()
 
-    def _mine(self) -> dict[int, int]:
-        if Owners._pid != os.getpid():
-            Owners._here.clear()
-            Owners._pid = os.getpid()
-        return Owners._here
 
-    def enter(self) -> int:
-        """Make an owner; it lives until it leaves or this process ends."""
-        owner = secrets.randbits(62)
-        try:
-            self._folder.mkdir(exist_ok=True)
-            descriptor = os.open(self._folder / f"{owner:x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise PermissionDeniedError(
-                f"{self._folder} cannot be written ({type(error).__name__}). Allow this user to write there."
-            ) from error
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._mine()[owner] = descriptor
-        return owner
-
-    def leave(self, owner: int) -> None:
-        """End an owner of this process."""
-        descriptor = self._mine().pop(owner, None)
-        if descriptor is not None:
-            os.close(descriptor)
-            (self._folder / f"{owner:x}").unlink(missing_ok=True)
-
-    def count(self) -> int:
-        """Count the owners, dead ones included."""
-        try:
-            return len(os.listdir(self._folder))
-        except OSError:
-            return 0
-
-    def dead(self, owner: int) -> bool:
-        """Say whether an owner's process has ended."""
-        if owner in self._mine():
-            return False
-        try:
-            descriptor = os.open(self._folder / f"{owner:x}", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        else:
-            (self._folder / f"{owner:x}").unlink(missing_ok=True)
-            return True
-        finally:
-            os.close(descriptor)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -26,7 +26,7 @@ TRIM: Final = 1_024
 class _Group:
     """What one group has of a log: a cursor, and what is between the cursor and done."""
 
-    __slots__ = ("delayed", "grants", "keyed", "keys", "lows", "next", "pending", "returned")
+    __slots__ = ("delayed", "grants", "keyed", "keys", "later", "lows", "next", "pending", "returned")
 
     def __init__(self, start: int) -> None:
         self.next = start
@@ -38,6 +38,8 @@ class _Group:
         """Heap of those without a key that may go out now."""
         self.delayed: list[tuple[float, int]] = []
         """Heap of all that wait for a time."""
+        self.later: dict[int, str] = {}
+        """The keys of those that wait for a time, by number."""
         self.keyed: list[int] = []
         """Sorted: those with a key that may go out when their key's turn comes."""
         self.keys: dict[str, tuple[object, int]] = {}
@@ -63,6 +65,7 @@ class MemoryStore:
         self._groups: dict[str, _Group] = {}
         self._retain = 0.0
         self._dead: dict[str, MemoryStore] = {}
+        self._settled = 0
         self._waiters = 0
         self.version = 0
         """Grows whenever something may have become available."""
@@ -100,32 +103,26 @@ class MemoryStore:
             state = self._group(group)
             now = self.clock()
             self._ripen(state, now)
-            if not state.pending:
-                numbers: Sequence[int] = self._fresh_run(state, owner, limit, max_bytes)
-            else:
-                numbers = self._again(state, owner, limit, max_bytes)
-                if len(numbers) < limit:
-                    left = max_bytes - sum(len(self._log[n - self._first].body or b"") for n in numbers)
-                    if left > 0:
-                        numbers = [*numbers, *self._fresh_run(state, owner, limit - len(numbers), left)]
+            numbers: Sequence[int] = self._again(state, owner, limit, max_bytes) if state.pending else ()
+            left = max_bytes - sum(len(self._log[n - self._first].body or b"") for n in numbers)
+            if not numbers:
+                numbers = self._fresh_run(state, owner, limit, max_bytes, alone=True)
+            elif len(numbers) < limit and left > 0:
+                numbers = [*numbers, *self._fresh_run(state, owner, limit - len(numbers), left, alone=False)]
             return self._grant(state, owner, numbers, now + lease) if numbers else None
 
-    def _fresh_run(self, state: _Group, owner: object, limit: int, max_bytes: int) -> Sequence[int]:
-        """Take from the cursor on."""
+    def _fresh_run(self, state: _Group, owner: object, limit: int, room: int, *, alone: bool) -> Sequence[int]:
+        """Take from the cursor on; a first message larger than the room only when it goes alone."""
         start = state.next - self._first
         messages = self._log[start : start + limit]
-        if not messages:
-            return ()
+        if [message.key for message in messages].count(None) < len(messages):
+            return self._fresh_keyed(state, owner, limit, room, alone=alone)
         size = len(messages)
-        if sum([len(message.body or b"") for message in messages]) > max_bytes:
-            size = _fitting(messages, max_bytes)
-            del messages[size:]
-        keys = [message.key for message in messages]
-        if keys.count(None) == size:
-            numbers = range(state.next, state.next + size)
-            state.next += size
-            return self._shuffled(numbers)
-        return self._fresh_keyed(state, owner, keys)
+        if sum([len(message.body or b"") for message in messages]) > room:
+            size = _fitting(messages, room, alone=alone)
+        numbers = range(state.next, state.next + size)
+        state.next += size
+        return self._shuffled(numbers) if size > 1 else numbers
 
     def _shuffled(self, numbers: range) -> Sequence[int]:
         # The order of messages without a key is no promise; a cut and a turn show who relies on it, at no cost.
@@ -133,14 +130,21 @@ class MemoryStore:
         turned = [*numbers[cut:], *numbers[:cut]]
         return turned[::-1] if self._random.random() < 0.5 else turned
 
-    def _fresh_keyed(self, state: _Group, owner: object, keys: list[str | None]) -> list[int]:
+    def _fresh_keyed(self, state: _Group, owner: object, limit: int, room: int, *, alone: bool) -> list[int]:
+        """Take, passing over those whose key is held by others, or waits."""
         taken: list[int] = []
         blocked = {self._log[number - self._first].key for number in state.keyed}
-        blocked |= {self._log[number - self._first].key for _, number in state.delayed}
-        for key in keys:
+        blocked.update(state.later.values())
+        end = self._first + len(self._log)
+        while state.next < end and len(taken) < limit:
             number = state.next
+            message = self._log[number - self._first]
+            key, size = message.key, len(message.body or b"")
             if key is None or (key not in blocked and state.keys.get(key, (owner, 0))[0] is owner):
+                if size > room and (taken or not alone):
+                    break
                 taken.append(number)
+                room -= size
                 self._hold_key(state, key, owner)
             elif len(state.keyed) >= SCAN:
                 break
@@ -162,9 +166,8 @@ class MemoryStore:
         room = max_bytes
         if state.keyed:
             waiting_for: dict[str | None, int] = {}
-            for _, number in state.delayed:
-                key = self._log[number - self._first].key
-                waiting_for[key] = min(number, waiting_for.get(key, number))
+            for number, name in state.later.items():
+                waiting_for[name] = min(number, waiting_for.get(name, number))
             kept: list[int] = []
             blocked: set[str | None] = set()
             for number in state.keyed:
@@ -195,8 +198,8 @@ class MemoryStore:
         """Make available what was delayed until now, and what was held longer than its lease."""
         while state.delayed and state.delayed[0][0] <= now:
             _, number = heapq.heappop(state.delayed)
-            if number in state.pending:
-                self._available(state, number)
+            state.later.pop(number, None)
+            self._available(state, number)
         for name, grant in [(name, grant) for name, grant in state.grants.items() if grant.until <= now]:
             for index in grant.held():
                 if grant.lease(index) <= now:
@@ -224,7 +227,7 @@ class MemoryStore:
                 attempt = state.pending.pop(number, 1)
                 if attempt > 1:
                     attempts[index] = attempt
-        published = times[numbers[0] - first]
+        moments = [times[number - first] for number in numbers]
         grant = Grant(
             owner,
             numbers,
@@ -234,7 +237,7 @@ class MemoryStore:
             attempts=attempts,
             until=until,
             message=messages.__getitem__,
-            published=lambda _: published,
+            published=moments.__getitem__,
         )
         state.grants[id(grant)] = grant
         return grant
@@ -260,7 +263,10 @@ class MemoryStore:
                             lost.append((grant, index))
                 if not grant.left:
                     state.grants.pop(id(grant), None)
-            self._trim(now)
+            self._settled += sum(word.stop - word.start for word in words)
+            if self._settled >= TRIM:
+                self._settled = 0
+                self._trim(now)
             if state.pending or any(word.grant.keys is not None for word in words):
                 self._notify()
         return lost
@@ -274,7 +280,8 @@ class MemoryStore:
             case Verdict.RELEASE:
                 self._return(state, grant, index, grant.attempt(index), 0.0)
             case Verdict.DEAD_LETTER:
-                self.dead(group).publish([dead_letter(grant.message(index), word.reason, word.detail)])
+                copy = dead_letter(grant.message(index), grant.numbers[index], word.reason, word.detail)
+                self.dead(group).publish([copy])
             case Verdict.ACK:
                 pass
 
@@ -291,17 +298,17 @@ class MemoryStore:
                 state.keys[key] = (owner, count - 1)
 
     def _return(self, state: _Group, grant: Grant, index: int, attempt: int, due: float) -> None:
-        number = grant.numbers[index]
+        number, key = grant.numbers[index], None if grant.keys is None else grant.keys[index]
         state.pending[number] = attempt
         if due:
             heapq.heappush(state.delayed, (due, number))
+            if key is not None:
+                state.later[number] = key
         else:
             self._available(state, number)
 
     def _trim(self, now: float) -> None:
         """Remove what every group is done with, once it was kept for as long as asked."""
-        if not self._groups or len(self._log) < TRIM:
-            return
         low = min(self._low(state) for state in self._groups.values())
         if self._retain:
             lows = next(iter(self._groups.values())).lows
@@ -370,6 +377,8 @@ class MemoryStore:
         """Let every waiting thread look again."""
         with self.changed:
             self._notify()
+            for store in self._dead.values():
+                store.wake()
 
     def peek(self, group: str, limit: int, after: int | None) -> list[Waiting]:
         """Look at what waits."""
@@ -417,17 +426,17 @@ class MemoryStore:
         """Keep everything: a memory broker lives as long as the process."""
 
 
-def dead_letter(message: Message, reason: str, detail: str) -> Message:
-    """Add to a message why it is dead; the rest is as it was."""
+def dead_letter(message: Message, number: int, reason: str, detail: str) -> Message:
+    """Add to a message why it is dead; the rest is as it was, the id that it was delivered with included."""
     added = {"ef-reason": reason, "ef-error": detail} if detail else {"ef-reason": reason}
-    return attrs.evolve(message, headers={**message.headers, **added})
+    return attrs.evolve(message, id=message.id or str(number), headers={**message.headers, **added})
 
 
-def _fitting(messages: Sequence[Message], max_bytes: int) -> int:
-    """Count how many fit; one does always."""
+def _fitting(messages: Sequence[Message], max_bytes: int, *, alone: bool) -> int:
+    """Count how many fit; one that goes alone does always."""
     total = 0
     for index, message in enumerate(messages):
         total += len(message.body or b"")
-        if total > max_bytes and index:
+        if total > max_bytes and (index or not alone):
             return index
     return len(messages)

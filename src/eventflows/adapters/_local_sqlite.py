@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from eventflows.adapters._local_file import File, Owners, boot_clock, check_header
+from eventflows.adapters._local_file import File, boot_clock, check_header
 from eventflows.adapters._local_memory import dead_letter
+from eventflows.adapters._local_owners import Owners
 from eventflows.adapters._local_store import Grant, Waiting, Word
 from eventflows.message import Message
 from eventflows.policy import Verdict
@@ -24,6 +27,9 @@ LOOK_FOR_DEAD: Final = 0.2
 """Seconds between looks for owners whose process ended, while others hold something."""
 POLL: Final = (0.004, 0.05)
 """Seconds between looks for what other processes wrote, from busy to idle."""
+
+_LARGEST: Final = 2**62
+"""More than SQLite will ever number."""
 
 _COLUMNS: Final = "seq, body, key, id, type, headers, published"
 _Row = tuple[int, bytes, str | None, str | None, str | None, str | None, float]
@@ -77,10 +83,16 @@ class SqliteStore:
         self._numbers: dict[object, int] = {}
         self._random = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
         self._changed = threading.Condition()
-        self._settled = 0
+        self._settled = TRIM  # the first settle of a process looks, too
         self._looked = float("-inf")
         self._alone = True
         self._dead: dict[str, SqliteStore] = {}
+        _stores.add(self)
+
+    def be_a_child(self) -> None:
+        """Forget, in a forked child, what its parent holds and who waits there."""
+        self._changed = threading.Condition()
+        self._numbers.clear()
 
     def _notify(self) -> None:
         with self._changed:
@@ -159,6 +171,7 @@ class SqliteStore:
             if not self._anything(connection, group, now):
                 return None
         number = self._number(owner)
+        room = _Room(limit, max_bytes)
         with self._file.writing() as connection:
             topic, grp, following = self._make(connection, group)
             connection.execute(
@@ -166,20 +179,15 @@ class SqliteStore:
                 "WHERE grp=? AND owner IS NOT NULL AND until<=?",
                 (grp, now),
             )
-            taken, blocked = self._again(connection, grp, number, limit, now)
-            room = limit - len(taken)
-            fresh, passed, following = self._fresh(connection, topic, grp, number, following, room, blocked)
-            rows = [*taken, *((row, 1) for row in fresh)]
-            kept = _fitting(rows, max_bytes)
-            if len(kept) < len(rows) and fresh:
-                following = rows[max(len(kept), len(taken))][0][0]
-                passed = [row for row in passed if row[0] < following]
-            if not passed and all(row[2] is None for row, _ in kept):
-                self._shuffle(kept)
-            self._write_taken(connection, grp, number, kept, passed, following, now + lease)
+            blocked = self._again(connection, grp, number, room, now)
+            passed, after = self._fresh(connection, topic, grp, following, room, blocked)
+            if room.rows or after != following:
+                self._write_taken(connection, grp, number, room.rows, passed, after, now + lease)
         if not self._alone:
             time.sleep(self._random.random() * 0.001)  # contenders poll for the file's lock: let one have it
-        return self._grant(owner, kept, now + lease) if kept else None
+        if all(row[2] is None for row, _ in room.rows):
+            self._shuffle(room.rows)
+        return self._grant(owner, room.rows, now + lease) if room.rows else None
 
     def _anything(self, connection: sqlite3.Connection, group: str, now: float) -> bool:
         """Look, without a write lock, whether a take could bring something."""
@@ -197,10 +205,8 @@ class SqliteStore:
                 return True
         return False
 
-    def _again(
-        self, connection: sqlite3.Connection, grp: int, number: int, limit: int, now: float
-    ) -> tuple[list[tuple[_Row, int]], set[str]]:
-        """Choose what was seen before and waits again; and the keys whose turn it is not."""
+    def _again(self, connection: sqlite3.Connection, grp: int, number: int, room: _Room, now: float) -> set[str] | None:
+        """Take what was seen before and waits again; give the keys whose turn it is not, None: any may be one."""
         blocked = {
             row[0]
             for row in connection.execute(
@@ -208,63 +214,65 @@ class SqliteStore:
                 (grp, number),
             )
         }
-        chosen: list[tuple[int, int]] = []
-        keyed = connection.execute(
-            "SELECT seq, key, attempt, due FROM pending WHERE grp=? AND owner IS NULL AND key IS NOT NULL "
+        waiting = connection.execute(
+            "SELECT seq, attempt, key, due FROM pending WHERE grp=? AND owner IS NULL AND key IS NOT NULL "
             "ORDER BY seq LIMIT ?",
             (grp, SCAN),
-        )
-        for seq, key, attempt, due in keyed.fetchall():
-            if key in blocked or due > now or len(chosen) >= limit:
+        ).fetchall()
+        chosen: list[tuple[int, int]] = []
+        for seq, attempt, key, due in waiting:
+            if key in blocked or due > now or len(chosen) >= room.limit:
                 blocked.add(key)
             else:
                 chosen.append((seq, attempt))
         chosen += connection.execute(
             "SELECT seq, attempt FROM pending WHERE grp=? AND owner IS NULL AND key IS NULL AND due<=? "
             "ORDER BY due, seq LIMIT ?",
-            (grp, now, limit - len(chosen)),
+            (grp, now, room.limit - len(chosen)),
         ).fetchall()
-        taken = []
         for seq, attempt in chosen:
             row = connection.execute(f"SELECT {_COLUMNS} FROM messages WHERE seq=?", (seq,)).fetchone()  # noqa: S608
-            taken.append((row, attempt))
-        return taken, blocked
+            if not room.add(row, attempt):
+                break
+        return blocked if len(waiting) < SCAN else None
 
     def _fresh(
         self,
         connection: sqlite3.Connection,
         topic: int,
         grp: int,
-        number: int,
         following: int,
-        room: int,
-        blocked: set[str],
-    ) -> tuple[list[_Row], list[_Row], int]:
-        """Choose from the cursor on: what is taken, what is passed over because of its key, the new cursor."""
-        if room <= 0:
-            return [], [], following
+        room: _Room,
+        blocked: set[str] | None,
+    ) -> tuple[list[tuple[int, str]], int]:
+        """Take from the cursor on: give what is passed over because of its key, and the new cursor."""
+        passed: list[tuple[int, str]] = []
+        most = -1
         rows = connection.execute(
-            f"SELECT {_COLUMNS} FROM messages WHERE topic=? AND seq>=? ORDER BY seq LIMIT ?",  # noqa: S608
-            (topic, following, room),
-        ).fetchall()
-        if not rows:
-            return [], [], following
-        if all(row[2] is None for row in rows):
-            return rows, [], rows[-1][0] + 1
+            f"SELECT {_COLUMNS} FROM messages WHERE topic=? AND seq>=? ORDER BY seq",  # noqa: S608
+            (topic, following),
+        )
+        while not room.full and (row := rows.fetchone()) is not None:
+            seq, _, key = row[:3]
+            if key is None or (blocked is not None and key not in blocked):
+                if not room.add(row, 1):
+                    break
+            else:
+                most = most if most >= 0 else self._passable(connection, grp)
+                if len(passed) >= most:
+                    break
+                passed.append((seq, key))
+            following = seq + 1
+        rows.close()
+        return passed, following
+
+    @staticmethod
+    def _passable(connection: sqlite3.Connection, grp: int) -> int:
+        """Give how many more messages with a key may be passed over."""
         waiting = connection.execute(
             "SELECT count(*) FROM pending WHERE grp=? AND owner IS NULL AND key IS NOT NULL", (grp,)
-        ).fetchone()[0]
-        taken: list[_Row] = []
-        passed: list[_Row] = []
-        for row in rows:
-            if row[2] is None or row[2] not in blocked:
-                taken.append(row)
-            elif waiting + len(passed) >= SCAN:
-                break
-            else:
-                passed.append(row)
-            following = row[0] + 1
-        return taken, passed, following
+        ).fetchone()
+        return max(SCAN - int(waiting[0]), 0)
 
     def _shuffle(self, kept: list[tuple[_Row, int]]) -> None:
         # The order of messages without a key is no promise; a cut shows who relies on it, at no cost.
@@ -278,7 +286,7 @@ class SqliteStore:
         grp: int,
         number: int,
         kept: list[tuple[_Row, int]],
-        passed: list[_Row],
+        passed: list[tuple[int, str]],
         following: int,
         until: float,
     ) -> None:
@@ -288,7 +296,7 @@ class SqliteStore:
         )
         connection.executemany(
             "INSERT INTO pending(grp, seq, key, attempt, due) VALUES(?,?,?,1,0)",
-            [(grp, row[0], row[2]) for row in passed],
+            [(grp, seq, key) for seq, key in passed],
         )
         connection.execute("UPDATE groups SET next=? WHERE id=?", (following, grp))
 
@@ -351,13 +359,18 @@ class SqliteStore:
             if self._settled >= TRIM:
                 self._settled = 0
                 self._trim(connection, found[0])
-        for grant, index in (*done, *lost):
+        self._settle_here(words, [*done, *lost], group)
+        return lost
+
+    def _settle_here(self, words: Sequence[Word], settled: list[tuple[Grant, int]], group: str) -> None:
+        for grant, index in settled:
             if grant.open[index]:
                 grant.open[index] = 0
                 grant.left -= 1
         if any(word.verdict is not Verdict.ACK or word.grant.keys is not None for word in words):
             self._notify()
-        return lost
+        if any(word.verdict is Verdict.DEAD_LETTER for word in words):
+            self.dead(group).wake()
 
     def _carry_out(
         self, connection: sqlite3.Connection, group: str, grp: int, word: Word, index: int, now: float
@@ -373,9 +386,8 @@ class SqliteStore:
         else:
             changed = connection.execute("DELETE FROM pending WHERE grp=? AND seq=? AND owner=? AND until>?", where)
         if changed.rowcount and word.verdict is Verdict.DEAD_LETTER:
-            copy = dead_letter(word.grant.message(index), word.reason, word.detail)
-            store = self.dead(group)
-            store._insert(connection, [copy])
+            copy = dead_letter(word.grant.message(index), word.grant.numbers[index], word.reason, word.detail)
+            self.dead(group)._insert(connection, [copy])
         return bool(changed.rowcount)
 
     def _trim(self, connection: sqlite3.Connection, topic: int) -> None:
@@ -416,11 +428,15 @@ class SqliteStore:
 
     def release(self, group: str, owner: object) -> None:
         """Take back what an owner holds, and end the owner."""
-        number = self._numbers.pop(owner, None)
+        number = self._numbers.get(owner)
         if number is None:
             return
         with self._file.writing() as connection:
             connection.execute("UPDATE pending SET owner=NULL, until=NULL, due=0 WHERE owner=?", (number,))
+            if self._settled:
+                self._settled = 0
+                self._trim(connection, self._make(connection, group)[0])
+        del self._numbers[owner]
         self._owners.leave(number)
         self._notify()
 
@@ -457,10 +473,15 @@ class SqliteStore:
     def wake(self) -> None:
         """Let every waiting thread of this process look again."""
         self._notify()
+        for store in list(self._dead.values()):
+            store.wake()
 
     def peek(self, group: str, limit: int, after: int | None) -> list[Waiting]:
         """Look at what waits."""
-        start = 0 if after is None else after + 1
+        if not check_header(self._path):
+            return []
+        start = 0 if after is None else min(after, _LARGEST - 1) + 1
+        limit = max(0, min(limit, _LARGEST))
         with self._file.reading() as connection:
             found = self._find(connection, group)
             topic = self._topic(connection, make=False) if found is None else found[0]
@@ -476,6 +497,8 @@ class SqliteStore:
 
     def backlog(self, group: str) -> tuple[int, float | None]:
         """Count what waits."""
+        if not check_header(self._path):
+            return 0, None
         with self._file.reading() as connection:
             found = self._find(connection, group)
             topic = self._topic(connection, make=False) if found is None else found[0]
@@ -522,11 +545,41 @@ def _message(row: _Row) -> Message:
     return Message(row[1], headers=headers, key=row[2], id=row[3], content_type=row[4])
 
 
-def _fitting(rows: list[tuple[_Row, int]], max_bytes: int) -> list[tuple[_Row, int]]:
-    """Keep as many as fit; one does always."""
-    total = 0
-    for count, (row, _) in enumerate(rows):
-        total += len(row[1])
-        if total > max_bytes and count:
-            return rows[:count]
-    return list(rows)
+class _Room:
+    """What one take hands out, and whether there is room for more; one message fits always.
+
+    Args:
+        limit: Most messages.
+        max_bytes: Most bytes of bodies.
+    """
+
+    def __init__(self, limit: int, max_bytes: int) -> None:
+        self.limit = limit
+        self.rows: list[tuple[_Row, int]] = []
+        """Messages and attempts."""
+        self.full = limit <= 0
+        self._left = max_bytes
+
+    def add(self, row: _Row, attempt: int) -> bool:
+        """Take a message, if there is room for it."""
+        size = len(row[1])
+        if self.full or (self.rows and size > self._left):
+            self.full = True
+            return False
+        self.rows.append((row, attempt))
+        self._left -= size
+        self.full = len(self.rows) >= self.limit
+        return True
+
+
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    global _files_lock
+    _files_lock = threading.Lock()
+    for store in _stores:
+        store.be_a_child()
+
+
+os.register_at_fork(after_in_child=_after_fork)

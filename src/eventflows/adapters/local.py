@@ -15,7 +15,7 @@ Cannot:
 
 Limits:
     A message may have 16 MiB and 256 headers, our own limits: beyond them a broker is the wrong tool. One file is
-    shared by processes of one machine.
+    shared by processes of one machine, on a local disk; it is neither removed nor replaced while one of them runs.
 
 Native access:
     `Delivery.native` is a `Receipt`: the grant it came in, and its index there.
@@ -29,7 +29,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+import urllib.parse
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self, TypeVar
 
@@ -137,7 +138,8 @@ def local_broker(url: str, *, clock: Callable[[], float] | None = None, seed: in
     found = re.match(r"local://([^/?]+)(?:\?(.*))?$", url)
     if found is None:
         raise ConfigError(f"{url!r} is not local://name.")
-    file = next((part[5:] for part in (found[2] or "").split("&") if part.startswith("file=")), None)
+    parts = (found[2] or "").split("&")
+    file = next((urllib.parse.unquote(part[5:]) for part in parts if part.startswith("file=")), None)
     return _broker(found[1], file, clock=clock, seed=seed)
 
 
@@ -170,6 +172,15 @@ def _broker(
             if isinstance(clock, FakeClock):
                 clock.tell(store.wake)
         return broker
+
+
+def _after_fork() -> None:
+    global _brokers_lock
+    _brokers_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class LocalChunk(Chunk):
@@ -232,7 +243,6 @@ class _Adapter:
         self._open = False
         self._closed = False
         self._epoch = 0
-        self._pid = os.getpid()
         self._found: LocalBroker | None = None
 
     @property
@@ -280,10 +290,15 @@ class _Adapter:
         return names_in(os.path.abspath(file))
 
     def check(self) -> Sequence[Finding]:
-        """Look whether the file can be used."""
+        """Look whether the file can be used; one that is not there is not made."""
+        file = _text(self._options.get("file"))
+        folder = "." if file is None else os.path.dirname(os.path.abspath(file))
+        if not os.path.isdir(folder):
+            return [Finding("error", f"{self._location.text}: {folder} is not a folder", "Make it first.")]
+        if not os.access(folder, os.W_OK) and file is not None:
+            return [Finding("error", f"{self._location.text}: {folder} cannot be written", "Allow this user to.")]
         try:
-            broker = self._broker
-            broker.store.backlog(str(self._options.get("group", "default")))
+            self._broker.store.backlog(str(self._options.get("group", "default")))
         except (BrokerError, ConfigError) as error:
             return [Finding("error", f"{self._location.text}: {error}", "Mend what it says.")]
         return [Finding("ok", f"{self._location.text} can be used")]
@@ -413,25 +428,34 @@ class LocalSubscriber(_Adapter):
         broker = self._enter("settle", timeout)
         failures: list[SettleFailure] = []
         words: list[Word] = []
+        settled: list[tuple[LocalChunk, int, int]] = []
         for settlement in settlements:
             for chunk, stretch in settlement.spans:
                 assert isinstance(chunk, LocalChunk)  # noqa: S101 - for the type checker: chunks come from receive
                 start, stop, _ = stretch.indices(len(chunk))
                 for first, last in self._unless_refused(broker, chunk, start, stop, failures):
-                    words.extend(self._words(chunk, first, last, settlement))
+                    words.extend(self._words(chunk, first, last, settlement, failures))
+                    settled.append((chunk, first, last))
         for grant, index in self._store.settle(self._group, words):
             delivery = self._delivery_of(grant, index, settlements)
             failures.append(SettleFailure(delivery, _lease_lost(delivery)))
+        for chunk, first, last in settled:
+            chunk.said[first:last] = b"\1" * (last - first)
         return failures
 
-    def _words(self, chunk: LocalChunk, start: int, stop: int, settlement: Settlement) -> list[Word]:
-        chunk.said[start:stop] = b"\1" * (stop - start)
+    def _words(
+        self, chunk: LocalChunk, start: int, stop: int, settlement: Settlement, failures: list[SettleFailure]
+    ) -> list[Word]:
+        """Say the verdict on what this subscriber holds; what it got before it was opened again is lost."""
         delay = min(settlement.delay, LONGEST_DELAY)
         words = []
+        at = start
         for grant, first, last in chunk.parts(start, stop):
-            if grant.owner is not self._owner:
-                grant.open[first:last] = bytes(last - first)
-            words.append(Word(grant, first, last, settlement.verdict, delay, settlement.reason, settlement.detail))
+            if grant.owner is self._owner:
+                words.append(Word(grant, first, last, settlement.verdict, delay, settlement.reason, settlement.detail))
+            else:
+                failures.extend(SettleFailure(one, _lease_lost(one)) for one in chunk[at : at + last - first])
+            at += last - first
         return words
 
     @staticmethod
@@ -468,14 +492,15 @@ class LocalSubscriber(_Adapter):
                 raise CapabilityError(f"{self._location.text} leases deliveries; this is none of its own.")
             receipts.append((one.native.grant, one.native.place))
         refused = [broker.faults.of_extension() for _ in held] if broker.faults.set else [None] * len(held)
-        ends = self._store.extend(self._group, receipts, seconds)
+        asked = [receipt for receipt, error in zip(receipts, refused, strict=True) if error is None]
+        ends = iter(self._store.extend(self._group, asked, seconds))
         offset = time.monotonic() - self._store.clock()
         results: list[ExtendResult] = []
-        for one, end, error in zip(held, ends, refused, strict=True):
+        for one, error in zip(held, refused, strict=True):
             assert isinstance(one, Delivery)  # noqa: S101 - for the type checker: looked at above
             if error is not None:
                 results.append(ExtendResult(one, None, error))
-            elif end is None:
+            elif (end := next(ends)) is None:
                 results.append(ExtendResult(one, None, _lease_lost(one)))
             else:
                 one.lease_until = end + offset
@@ -593,18 +618,26 @@ class LocalPublisher(_Adapter):
 
 
 def _refused(batch: Sequence[Message]) -> dict[int, BrokerError]:
-    suspects = [
+    """Find the faulty ones; looks closer only at what may be faulty, since most batches have none."""
+    suspects: Iterable[int] = [
         index
         for index, message in enumerate(batch)
-        if message.headers or message.key or message.options or not 0 < len(message.body or b"") < MAX_BYTES // 2
+        if message.headers
+        or message.key
+        or message.options
+        or type(message.body) is not bytes
+        or len(message.body) > MAX_BYTES // 2
     ]
-    faults = {index: _fault(batch[index]) for index in suspects}
+    plain = "".join([f"{message.id}{message.content_type}" for message in batch]).isascii()
+    faults = {index: _fault(batch[index]) for index in (suspects if plain else range(len(batch)))}
     return {index: fault for index, fault in faults.items() if fault is not None}
 
 
 def _fault(message: Message) -> BrokerError | None:
     if message.body is None:
         return InvalidMessageError("the embedded broker takes no tombstone (a body of None); publish b'' instead.")
+    if not isinstance(message.body, bytes):
+        return InvalidMessageError(f"a body is bytes; this one is {type(message.body).__name__}.")
     if message.options:
         return InvalidMessageError(f"the embedded broker has no message option {sorted(message.options)[0]!r}.")
     if len(message.headers) > MAX_HEADERS:
@@ -612,8 +645,11 @@ def _fault(message: Message) -> BrokerError | None:
     texts = [*message.headers, *message.headers.values(), message.key or ""]
     try:
         size = len(message.body) + sum(len(text.encode("utf-8")) for text in texts)
+        _ = [text.encode("utf-8") for text in (message.id, message.content_type) if text is not None]
     except (AttributeError, UnicodeEncodeError):
-        return InvalidMessageError("headers and key are text that UTF-8 can write; one of them is not.")
+        return InvalidMessageError(
+            "headers, key, id and content type are text that UTF-8 can write; one of them is not."
+        )
     if size > MAX_BYTES:
         return TooLargeError(
             f"a message of {size} bytes, body, key and headers together; the embedded broker takes {MAX_BYTES}."
