@@ -146,11 +146,8 @@ def resolve(
     for name, text in location.query.items():
         values[name] = _value(known[name], text, f"?{name}= in {location.text}")
     for keyword, value in keywords.items():
-        name = (
-            keyword.removesuffix("_").replace("_", "-")
-            if keyword.removesuffix("_") not in known
-            else (keyword.removesuffix("_"))
-        )
+        name = keyword.removesuffix("_")
+        name = name if name in known else name.replace("_", "-")
         option = _known(name, known, location, side, shown=keyword)
         if option.url_only:
             raise ConfigError(f"{keyword}= is not an option of {side}s; write it in the URL: {location.text}?{name}")
