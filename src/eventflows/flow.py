@@ -363,7 +363,7 @@ def subscriber(
         timeout: Not in this version.
         batch: Not in this version.
         batch_wait: Not in this version.
-        max_in_flight: Messages held at once, at most. None: about a second's work for each worker.
+        max_in_flight: Messages held at once, at most. None: about 0.25 s of work for each worker.
         max_in_flight_bytes: Bytes of bodies held at once, at most. None: 64 MiB.
         drain_timeout: Seconds that a stop waits for what runs.
         observers: Told what happens.

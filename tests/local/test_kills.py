@@ -191,7 +191,7 @@ import eventflows, sys
 @eventflows.subscriber("local://in?file=kills.db", name="sharer")
 @eventflows.publisher("local://out?file=kills.db")
 def apply(input):
-    sum(range(3000))
+    sum(range(15000))
     return {"n": input["n"], "by": sys.argv[1]}
 print("ready", flush=True)
 sys.stdin.readline()

@@ -31,8 +31,8 @@ from eventflows.runner.workers import Parcel, Report, Worker
 
 IDLE: Final = 1.0
 """Seconds that a receive blocks, at most, when nothing else is due."""
-HOLD_SECONDS: Final = 1.0
-"""How much work, in time, is held for each worker when the flow gives no cap."""
+HOLD_SECONDS: Final = 0.25
+"""How much work, in time, is held for each worker when the flow gives no cap; more would starve other processes."""
 MOST_HELD: Final = 2000
 FIRST_HELD: Final = 100
 DEFAULT_BYTES: Final = 64 * 1024 * 1024
