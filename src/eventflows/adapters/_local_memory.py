@@ -349,6 +349,7 @@ class MemoryStore:
         """Take back what an owner holds."""
         with self.changed:
             state = self._group(group)
+            self._ripen(state, self.clock())
             for name, grant in list(state.grants.items()):
                 if grant.owner is owner:
                     for index in grant.held():
@@ -384,6 +385,7 @@ class MemoryStore:
         """Look at what waits."""
         with self.changed:
             state = self._groups.get(group) or _Group(self._first)
+            self._ripen(state, self.clock())
             after = -1 if after is None else after
             end = self._first + len(self._log)
             numbers = sorted(number for number in state.pending if number > after)[:limit]

@@ -432,7 +432,10 @@ class SqliteStore:
         if number is None:
             return
         with self._file.writing() as connection:
-            connection.execute("UPDATE pending SET owner=NULL, until=NULL, due=0 WHERE owner=?", (number,))
+            connection.execute(
+                "UPDATE pending SET owner=NULL, until=NULL, due=0, attempt=attempt+(until<=?) WHERE owner=?",
+                (self.clock(), number),
+            )
             if self._settled:
                 self._settled = 0
                 self._trim(connection, self._make(connection, group)[0])
@@ -488,10 +491,10 @@ class SqliteStore:
             grp, following = (-1, 0) if found is None else found[1:]
             rows: list[Any] = connection.execute(
                 f"SELECT {_COLUMNS}, attempt FROM (SELECT messages.*, attempt FROM pending JOIN messages USING(seq) "  # noqa: S608
-                "WHERE grp=? AND owner IS NULL AND seq>=? ORDER BY seq LIMIT ?) "
+                "WHERE grp=? AND (owner IS NULL OR until<=?) AND seq>=? ORDER BY seq LIMIT ?) "
                 f"UNION ALL SELECT {_COLUMNS}, 1 FROM (SELECT * FROM messages WHERE topic=? AND seq>=? "
                 "ORDER BY seq LIMIT ?)",
-                (grp, start, limit, topic, max(following, start), limit),
+                (grp, self.clock(), start, limit, topic, max(following, start), limit),
             ).fetchall()
         return [Waiting(row[0], _message(row[:7]), row[7], row[6]) for row in rows[:limit]]
 
@@ -504,7 +507,8 @@ class SqliteStore:
             topic = self._topic(connection, make=False) if found is None else found[0]
             grp, following = (-1, 0) if found is None else found[1:]
             again = connection.execute(
-                "SELECT count(*), min(seq) FROM pending WHERE grp=? AND owner IS NULL", (grp,)
+                "SELECT count(*), min(seq) FROM pending WHERE grp=? AND (owner IS NULL OR until<=?)",
+                (grp, self.clock()),
             ).fetchone()
             fresh = connection.execute(
                 "SELECT count(*), min(seq) FROM messages WHERE topic=? AND seq>=?", (topic, following)
