@@ -6,12 +6,12 @@ bodies and some images that the model must refuse among them. One flow classifie
 
 from __future__ import annotations
 
+import collections
 import functools
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,33 +21,9 @@ FOLDER = tempfile.TemporaryDirectory(prefix="eventflows-digits-")
 os.environ["EVENTFLOWS_DIGITS"] = os.path.join(FOLDER.name, "digits.db")
 
 import flows  # noqa: E402 - it reads the variable
-from sklearn.datasets import load_digits  # noqa: E402
+from images import messages  # noqa: E402
 
 import eventflows  # noqa: E402
-
-BROKEN = [b'{"number": 1, "pixels": [0.0, ', b"\xff\xfenot text", b'{"number": "one", "pixels": []}', b""]
-
-
-def messages() -> Iterator[object]:
-    """Give the held-out images, and what must be refused in their midst."""
-    digits = load_digits()
-    _, held_out = flows.split()
-    for place, number in enumerate(held_out):
-        if place % 200 == 100:
-            yield BROKEN[place // 200 % len(BROKEN)]
-        if place % 300 == 150:
-            yield flows.Image(int(number), [0.0] * 64)
-        if place % 400 == 200:
-            yield flows.Image(int(number), digits.data[number][:10].tolist())
-        yield flows.Image(int(number), digits.data[number].tolist())
-
-
-def dead_letters() -> list[tuple[str, str]]:
-    """Look at the dead letters: position and reason."""
-    source = eventflows.open_subscriber(f"{flows.IMAGES}&dead-letter")
-    letters = source.peek(1000, timeout=10)  # type: ignore[attr-defined]
-    reasons = [(letter.position, letter.message.headers) for letter in letters]
-    return [(at, ": ".join(dict.fromkeys((said["ef-reason"], said.get("ef-error", ""))))) for at, said in reasons]
 
 
 def main() -> int:
@@ -55,40 +31,57 @@ def main() -> int:
     logging.getLogger("eventflows").setLevel(logging.ERROR)  # dead letters are shown at the end
     console = Console()
     batch = list(messages())
-    refused = len(batch) - len(flows.split()[1])
-    eventflows.send(flows.IMAGES, *batch)
-    console.print(f"published {len(batch)} messages to local://images, {refused} of them not fit to be classified")
+    unfit = collections.Counter(reason for _, reason in batch if reason is not None)
+    eventflows.send(flows.IMAGES, *(message for message, _ in batch))
+    console.print(
+        f"published {len(batch)} messages to local://images, {unfit.total()} of them not fit to be classified"
+    )
+    result = classify_and_tally(console, len(batch), len(batch) - unfit.total())
+    return report(console, result, sent=len(batch), unfit=unfit)
+
+
+def classify_and_tally(console: Console, sent: int, fit: int) -> eventflows.RunResult:
+    """Run both flows until every message is through, with a progress bar for each on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        for what, total, flow in (
-            ("classify", len(batch), flows.CLASSIFIED),
-            ("tally", len(batch) - refused, flows.TALLIED),
-        ):
+        for what, total, flow in (("classify", sent, flows.CLASSIFIED), ("tally", fit, flows.TALLIED)):
             flow.advance = functools.partial(progress.advance, progress.add_task(what, total=total))
-        with flows.classify.running(limit=len(batch)):
-            tallied = flows.tally.run(limit=len(batch) - refused)
-    return report(console, tallied, sent=len(batch), refused=refused)
+        with flows.classify.running(limit=sent):
+            return flows.tally.run(limit=fit)
 
 
-def report(console: Console, tallied: eventflows.RunResult, *, sent: int, refused: int) -> int:
+def report(console: Console, tallied: eventflows.RunResult, *, sent: int, unfit: collections.Counter[str]) -> int:
     """Print what happened; 0 when it adds up."""
-    letters = dead_letters()
-    right, total = flows.RIGHT[True], flows.RIGHT.total()
-    table = Table(title="handwritten digits", show_header=False)
+    right, total = flows.RIGHT.total(), flows.TALLY.total()
     left = eventflows.open_subscriber(flows.IMAGES).backlog().waiting  # type: ignore[union-attr]
+    table = Table(title="handwritten digits", show_header=False)
     table.add_row("processed", f"{sent - (left or 0)} of {sent}")
     table.add_row("scores tallied", f"{tallied.acked}")
     table.add_row("accuracy on held-out images", f"{right / max(total, 1):.1%} ({right} of {total})")
     table.add_row("throughput", f"{sent / tallied.seconds:,.0f} messages/s, training included")
-    table.add_row("per class", "  ".join(f"{digit}: {flows.TALLY[digit]}" for digit in sorted(flows.TALLY)))
+    letters = dead_letters()
     table.add_row("dead letters", f"{len(letters)}")
     console.print(table)
-    for position, reason in letters:
-        console.print(f"  dead letter at {position}: {reason}", markup=False, highlight=False)
-    if left or len(letters) != refused or not tallied.acked == total == sent - refused:
+    classes = Table("class", *(str(digit) for digit in sorted(flows.TALLY)), title="scores of each class")
+    classes.add_row("tallied", *(str(flows.TALLY[digit]) for digit in sorted(flows.TALLY)))
+    classes.add_row("right", *(str(flows.RIGHT[digit]) for digit in sorted(flows.TALLY)))
+    console.print(classes)
+    for position, reason, error in letters:
+        why = reason if error in ("", reason) else f"{reason}: {error}"
+        console.print(f"  dead letter at {position}: {why}", markup=False, highlight=False, soft_wrap=True)
+    found = collections.Counter(reason for _, reason, _ in letters)
+    if left or found != unfit or not tallied.acked == total == sent - unfit.total():
         console.print("these counts do not add up", style="red")
         return 1
     return 0
+
+
+def dead_letters() -> list[tuple[str, str, str]]:
+    """Look at the dead letters, taking none: position, reason and error."""
+    source = eventflows.open_subscriber(f"{flows.IMAGES}&dead-letter")
+    letters = source.peek(1000, timeout=10)  # type: ignore[attr-defined]
+    said = [(letter.position, letter.message.headers) for letter in letters]
+    return [(position, headers["ef-reason"], headers.get("ef-error", "")) for position, headers in said]
 
 
 if __name__ == "__main__":

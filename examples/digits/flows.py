@@ -22,11 +22,15 @@ from eventflows import Observer, Reject, publisher, subscriber
 FILE = os.environ.get("EVENTFLOWS_DIGITS", "digits.db")
 IMAGES = f"local://images?file={FILE}"
 SCORES = f"local://scores?file={FILE}"
-SIDE = 8
+SIZE = 64
 BRIGHTEST = 16
+BLANK = "a blank image shows no digit"
+WRONG_SIZE = f"not an image of {SIZE} pixels"
 
 TALLY: collections.Counter[int] = collections.Counter()
-RIGHT: collections.Counter[bool] = collections.Counter()
+"""Scores of each class."""
+RIGHT: collections.Counter[int] = collections.Counter()
+"""Those of them that are right."""
 
 
 class Progress(Observer):
@@ -69,11 +73,11 @@ def load() -> LogisticRegression:
 @publisher(SCORES, key=lambda score: str(score["label"]))
 def classify(image: Image, model: LogisticRegression) -> dict[str, Any]:
     """Say which digit an image shows."""
-    if len(image.pixels) != SIDE * SIDE:
-        raise Reject(f"expected {SIDE * SIDE} pixels")
+    if len(image.pixels) != SIZE:
+        raise Reject(WRONG_SIZE)
     pixels = np.array(image.pixels)
     if not pixels.any():
-        raise Reject("a blank image shows no digit")
+        raise Reject(BLANK)
     shares = model.predict_proba([pixels / BRIGHTEST])[0]
     label = shares.argmax()
     return {"number": image.number, "label": model.classes_[label], "share": shares[label]}
@@ -88,5 +92,6 @@ def labels() -> Any:  # noqa: ANN401 - an array of numpy
 @subscriber(SCORES, name="tally", observers=[TALLIED])
 def tally(score: dict[str, Any]) -> None:
     """Count the scores of each class, and how many are right."""
-    TALLY[score["label"]] += 1
-    RIGHT[bool(labels()[score["number"]] == score["label"])] += 1
+    label = score["label"]
+    TALLY[label] += 1
+    RIGHT[label] += bool(labels()[score["number"]] == label)
