@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import sqlite3
+import stat
 import threading
 import time
 import weakref
@@ -124,6 +125,9 @@ def check_header(path: str) -> bool:
 
 def _has_our_header(path: str) -> bool:
     try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would block whoever opens it
+            raise ConfigError(f"file={path} is a device or a pipe, not a file. Name another.")
         with open(path, "rb") as file:
             head = file.read(100)
     except FileNotFoundError:
