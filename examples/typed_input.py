@@ -20,6 +20,6 @@ def apply(order: Order) -> None:
 
 
 eventflows.send("local://typed-orders", Order("tea", [3, 4]), {"item": "cup", "prices": [8, "nine"]})
-result = apply.run(until_idle=0.1)
+apply.run(until_idle=0.1)
 for letter in eventflows.open_subscriber("local://typed-orders?dead-letter").peek(10, timeout=1):
     print("dead letter:", letter.message.headers["ef-error"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +45,18 @@ def waits(input: int) -> None:
 @subscriber("local://memory")
 def remembers(input: int) -> None: ...
 
+@subscriber("local://in?file=flows.db", drain_timeout=0.1)
+def pools(input: int) -> None:
+    import concurrent.futures, threading
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        print("hanging", flush=True)
+        pool.submit(threading.Event().wait).result()
+
+@subscriber("local://in?file=flows.db", dead_letter="local://letters?file=flows.db")
+def rejects(input: int) -> None:
+    from eventflows import Reject
+    raise Reject("too small")
+
 def plain(input): ...
 """
 
@@ -52,7 +66,17 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
     """A folder with some flows."""
     (tmp_path / "scorer.py").write_text(FLOWS, encoding="utf-8")
     (tmp_path / "wrong.py").write_text("import nothing_of_that_name\n", encoding="utf-8")
-    (tmp_path / "raises.py").write_text("x = 1\nraise ValueError('SECRET-BODY')\n", encoding="utf-8")
+    (tmp_path / "raises.py").write_text("x = 1\nimport json\njson.loads('SECRET-BODY')\n", encoding="utf-8")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(0)\n", encoding="utf-8")
+    (tmp_path / "syntax.py").write_text("def (:\n", encoding="utf-8")
+    (tmp_path / "badly.py").write_text(
+        "import eventflows\n\n@eventflows.subscriber('local://in', ordr='key')\ndef apply(x): ...\n", encoding="utf-8"
+    )
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "scorer.py").write_text(FLOWS, encoding="utf-8")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "package" / "part.py").write_text("from . import other\n", encoding="utf-8")
     return tmp_path
 
 
@@ -104,7 +128,7 @@ def test_send_whole_sends_one_message(folder: pathlib.Path) -> None:
     """A file as one message, its bytes as they are."""
     (folder / "file.bin").write_bytes(b"a\nb\n")
     command(folder, "send", "local://whole?file=flows.db", "file.bin", "--whole", "--key", "k")
-    assert command(folder, "tail", "local://whole?file=flows.db").stdout == "1 key=k 4 B  a\\nb\\n\n"
+    assert command(folder, "tail", "local://whole?file=flows.db").stdout == "1\tk\t4\ta\\nb\\n\n"
 
 
 def test_tail_takes_nothing(folder: pathlib.Path) -> None:
@@ -134,16 +158,29 @@ def test_describe_shows_the_source(folder: pathlib.Path) -> None:
         (("run", "nowhere:apply"), "no module 'nowhere'"),
         (("run", "nowhere.py:apply"), "there is no file nowhere.py"),
         (("run", "wrong:apply"), "'nothing_of_that_name' is not installed"),
-        (("run", "raises:apply"), "raises.py:2"),
+        (("run", "scorr:apply"), "did you mean 'scorer'?"),
+        (("run", "scorr.py:apply"), "did you mean scorer.py?"),
+        (("run", "./scorer:apply"), "./scorer.py:apply"),
+        (("run", "raises:apply"), "raises cannot be imported: JSONDecodeError at raises.py:3"),
+        (("run", "raises.py:apply"), "raises.py cannot be imported: JSONDecodeError at raises.py:3"),
+        (("run", "exits:apply"), "SystemExit at exits.py:2"),
+        (("run", "syntax.py:apply"), "SyntaxError at syntax.py:1"),
+        (("run", "badly:apply"), "badly at badly.py:3: local:// has no source option 'ordr'"),
+        (("run", "package/part.py:apply"), "it is package.part"),
+        (("run", "scorer.py:apply", "again/scorer.py:apply"), "the name of another module"),
+        (("run", "scorer:apply", "scorer:apply"), "given twice"),
         (("run",), "Missing argument"),
         (("run", "scorer:apply", "--limit", "0"), "--limit"),
-        (("run", "scorer:apply", "--limt", "1"), "--limit"),
-        (("rum", "scorer:apply"), "rum"),
+        (("run", "scorer:apply", "--limt", "1"), "Did you mean '--limit'?"),
+        (("rum", "scorer:apply"), "Did you mean 'run'?"),
         (("tail", "locl://in"), "did you mean 'local://'?"),
         (("tail", "local://in?fil=flows.db"), "did you mean 'file'?"),
         (("tail", "in"), "is not a URL"),
         (("tail", "local://in"), "memory of one process"),
+        (("tail", "local://in?file=nothing.db"), "there is no file nothing.db"),
+        (("preview", "scorer:apply"), "there is no file flows.db"),
         (("send", "local://in"), "memory of one process"),
+        (("send", "local://in?password=hidden"), "secrets are never given in a URL"),
         (("send", "local://in?file=flows.db", "none.jsonl"), "none.jsonl"),
         (("send", "local://in?file=scorer.py"), "is not a SQLite database"),
         (("preview", "scorer:remembers"), "memory of one process"),
@@ -191,10 +228,11 @@ def test_signal_drains_and_ends_with_0(folder: pathlib.Path, number: int) -> Non
     assert (process.returncode, "1 acked" in output, "Traceback" in errors) == (0, True, False), errors
 
 
-def test_drain_that_times_out_ends_with_3(folder: pathlib.Path) -> None:
-    """A hung `apply` cannot keep the process alive."""
+@pytest.mark.parametrize("flow", ["hangs", "pools"])
+def test_drain_that_times_out_ends_with_3(folder: pathlib.Path, flow: str) -> None:
+    """A hung `apply` cannot keep the process alive, nor can threads of its own."""
     command(folder, "send", "local://in?file=flows.db", given=b"1\n")
-    process = begun(folder, "run", "scorer:hangs")
+    process = begun(folder, "run", f"scorer:{flow}")
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)
@@ -215,25 +253,135 @@ def test_closed_pipe_is_quiet(folder: pathlib.Path) -> None:
 def test_memory_source_is_warned_of(folder: pathlib.Path) -> None:
     """A run on a memory broker says that nothing from outside arrives."""
     done = command(folder, "run", "scorer:remembers", "--until-idle", "0.1")
-    assert "lives in the memory of this process alone" in done.stderr
+    assert "Memory lives in one process" in done.stderr
+
+
+def test_memory_between_two_flows_of_one_run_is_not_warned_of(folder: pathlib.Path) -> None:
+    """What one flow publishes, the other reads."""
+    (folder / "chain.py").write_text(
+        "from eventflows import publisher, subscriber\n"
+        "first = publisher('local://middle')(subscriber('local://in?file=flows.db')(lambda value: value))\n"
+        "second = subscriber('local://middle')(lambda value: None)\n",
+        encoding="utf-8",
+    )
+    command(folder, "send", "local://in?file=flows.db", given=b"1\n")
+    done = command(folder, "run", "chain:first", "chain:second", "--until-idle", "0.3")
+    assert ("Memory" in done.stderr, done.stdout.count("1 acked")) == (False, 2), done.stderr
+
+
+def test_broker_that_cannot_be_reached_ends_with_1(folder: pathlib.Path) -> None:
+    """Where no connection can be made, the error's class is named."""
+    done = command(folder, "send", "local://in?file=nowhere/flows.db", given=b"1\n")
+    assert (done.returncode, done.stderr.startswith("eventflows: NotFoundError: ")) == (1, True), done.stderr
+
+
+def test_full_disk_on_standard_output_is_one_line(folder: pathlib.Path) -> None:
+    """What cannot be written is said, without a traceback."""
+    command(folder, "send", "local://in?file=flows.db", given=b"1\n")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "eventflows", "tail", "local://in?file=flows.db"],
+            cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "eventflows: No space left on device: standard output\n")
+
+
+def test_closed_standard_input_is_one_line(folder: pathlib.Path) -> None:
+    """A script without standard input is told so."""
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m eventflows send 'local://in?file=flows.db' <&-"],
+        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def test_command_alone_shows_its_help(folder: pathlib.Path) -> None:
+    """Whoever types only the name is taught."""
+    done = command(folder)
+    assert (done.returncode, done.stderr.startswith("Usage: eventflows")) == (2, True)
+
+
+def test_run_in_a_pipe_logs_plain_lines(folder: pathlib.Path) -> None:
+    """A dead letter is a log line with its place, without escape codes and without the body."""
+    command(folder, "send", "local://in?file=flows.db", given=b"77777\n")
+    errors = command(folder, "run", "scorer:rejects", "--limit", "1").stderr
+    assert (" at 1 dead-lettered to local://letters" in errors, "\x1b" in errors, "77777" in errors) == (
+        True, False, False,
+    ), errors  # fmt: skip
+
+
+def test_tail_shows_why_a_dead_letter_is_one(folder: pathlib.Path) -> None:
+    """A dead letter has its reason as the last column."""
+    command(folder, "send", "local://in?file=flows.db", "--key", "k", given=b"7\n")
+    command(folder, "run", "scorer:rejects", "--limit", "1")
+    row = command(folder, "tail", "local://letters?file=flows.db").stdout.rstrip("\n").split("\t")
+    assert (row[1:4], "too small" in row[4]) == (["k", "1", "7"], True)
+
+
+def test_tail_says_so_when_nothing_waits(folder: pathlib.Path) -> None:
+    """No output at all would leave one wondering."""
+    command(folder, "send", "local://in?file=flows.db", given=b"7\n")
+    done = command(folder, "tail", "local://other?file=flows.db")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "nothing waits at local://other?file=flows.db\n")
+
+
+def test_halted_run_prints_its_numbers(folder: pathlib.Path) -> None:
+    """What was done before the halt is not lost from sight."""
+    command(folder, "send", "local://in?file=flows.db", given=b'"text"\n')
+    assert "1 received, 0 acked" in command(folder, "run", "scorer:halts").stdout
+
+
+def test_send_sends_what_a_pipe_brings_before_it_ends(folder: pathlib.Path) -> None:
+    """A line is there for others while the pipe stays open."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventflows", "send", "local://in?file=flows.db"],
+        cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(b"7\n")
+    process.stdin.flush()
+    done = command(folder, "run", "scorer:waits", "--limit", "1")
+    process.communicate(timeout=30)
+    assert "1 acked" in done.stdout
+
+
+def on_a_terminal(folder: pathlib.Path, *words: str) -> bytes:
+    """Run the command with a terminal for its standard error, and give what was shown there."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventflows", *words],
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=follower,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while block := os.read(leader, 4096):
+            shown += block
+    os.close(leader)
+    process.wait(timeout=30)
+    return shown
 
 
 def test_run_on_a_terminal_shows_a_live_line(folder: pathlib.Path) -> None:
     """Counts and rate, on a terminal."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eventflows", "run", "scorer:apply", "--until-idle", "0.5"],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=follower, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
-    )  # fmt: skip
-    os.close(follower)
-    shown = b""
-    try:
-        while b"messages/s" not in shown:
-            shown += os.read(leader, 4096)
-    finally:
-        os.close(leader)
-        process.wait(timeout=30)
-    assert b"acked" in shown
+    command(folder, "send", "local://in?file=flows.db", given=b"1\n2\n")
+    shown = on_a_terminal(folder, "run", "scorer:apply", "--until-idle", "0.5")
+    assert re.search(rb"2 acked, 2 published, 0 retried, 0 dead-lettered, \d+ messages/s", shown), shown
+
+
+def test_send_on_a_terminal_shows_a_live_line(folder: pathlib.Path) -> None:
+    """Counts and rate, on a terminal."""
+    (folder / "lines.txt").write_bytes(b"1\n" * 1000)
+    shown = on_a_terminal(folder, "send", "local://in?file=flows.db", "lines.txt")
+    assert re.search(rb"1,000 sent to local://in\?file=flows.db, [\d,]+ messages/s", shown), shown
+
+
+def test_output_of_apply_goes_to_its_file_when_only_errors_are_a_terminal(folder: pathlib.Path) -> None:
+    """The live line does not take what `apply` prints."""
+    command(folder, "send", "local://in?file=flows.db", given=b"1\n")
+    shown = on_a_terminal(folder, "run", "scorer:waits", "--until-idle", "0.5")
+    assert (b"1 acked" in shown, b"working" in shown) == (True, False)
 
 
 @pytest.mark.parametrize("name", ["run", "preview", "describe", "send", "tail"])

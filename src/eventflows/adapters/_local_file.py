@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from eventflows.errors import (
     BrokerError,
@@ -220,8 +220,8 @@ class File:
                 for statement in _TABLES.split(";\n"):
                     connection.execute(statement)
             connection.execute("COMMIT")
-        self._until_free(connection, "SELECT 1 FROM sqlite_master")
-        _refuse_newer(self.path, connection.execute("PRAGMA user_version").fetchone()[0])  # the log may be ahead
+        # The log may be ahead of the header.
+        _refuse_newer(self.path, self._until_free(connection, "PRAGMA user_version")[0])
         self._until_free(connection, "PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if self._sync == 'full' else 'NORMAL'}")
         connection.execute("PRAGMA journal_size_limit=67108864")
@@ -241,14 +241,13 @@ class File:
     def _begin(self, connection: sqlite3.Connection) -> None:
         self._until_free(connection, "BEGIN IMMEDIATE")
 
-    def _until_free(self, connection: sqlite3.Connection, statement: str) -> None:
-        """Run a statement that takes the file's lock, waiting with jitter while another process has it."""
+    def _until_free(self, connection: sqlite3.Connection, statement: str) -> Any:  # noqa: ANN401 - a row of anything
+        """Run a statement that takes the file's lock, waiting with jitter while another has it; give its first row."""
         deadline = time.monotonic() + self._patience
         pause = 0.0005
         while True:
             try:
-                connection.execute(statement)
-                return
+                return connection.execute(statement).fetchone()
             except sqlite3.OperationalError as error:
                 busy = (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
                 if not busy or time.monotonic() >= deadline:
@@ -286,9 +285,7 @@ class File:
     def version(self) -> int:
         """Give a number that changes when another process wrote."""
         with self.lock, translating(self.path):
-            connection = self.connection()
-            self._until_free(connection, "PRAGMA data_version")
-            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+            return int(self._until_free(self.connection(), "PRAGMA data_version")[0])
 
     def close(self) -> None:
         """Disconnect; the next call connects again."""

@@ -2,62 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Final
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Final
 
 import click
 
 from eventflows.cli.find import find_flow
-from eventflows.cli.progress import Counts, shown
-from eventflows.errors import BrokerError, ConfigError, DrainTimeoutError, EventflowsError
-from eventflows.flow import run_observed
+from eventflows.cli.lines import Line, batches, columns
+from eventflows.cli.progress import Counts, Rate, shown
+from eventflows.errors import BrokerError, ConfigError, DrainTimeoutError, EventflowsError, LoadError, RunError
+from eventflows.flow import Flow, run_observed
 from eventflows.locate import open_publisher, open_subscriber, parse
-from eventflows.message import Delivery, Message
-from eventflows.protocols import Browsable
+from eventflows.message import Message
+from eventflows.protocols import Browsable, Publisher
 
 HALTED: Final = 1
 USAGE: Final = 2
 DRAIN_TIMED_OUT: Final = 3
-BATCH: Final = 500
+INTERRUPTED: Final = 130
+PEEK_TIMEOUT: Final = 10.0
 
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status, having said on standard error what went wrong."""
     try:
-        cli.main(args=list(arguments), prog_name="eventflows", standalone_mode=False)
+        with cli.make_context("eventflows", list(arguments)) as made:
+            cli.invoke(made)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "eventflows"
-        click.echo(f"eventflows: {error.format_message()} See: {path} --help", err=True)
-        return USAGE
-    except click.Abort:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        text = error.format_message()
+        return _say(f"{text}{'' if text.endswith(('.', '?')) else '.'} See: {path} --help", USAGE)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except ConfigError as error:
         return _say(error, USAGE)
     except DrainTimeoutError as error:
         return _say(error, DRAIN_TIMED_OUT)
     except EventflowsError as error:
-        return _say(error, HALTED)
+        return _say(_named(error), HALTED)
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads what is still to be written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0
+        return _say(f"{error.strerror or type(error).__name__}: {error.filename or 'standard output'}", HALTED)
     return 0
 
 
-def _say(error: EventflowsError, status: int) -> int:
-    name = f"{type(error).__name__}: " if isinstance(error, BrokerError) else ""
-    click.echo(f"eventflows: {name}{error}", err=True)
+def _say(what: object, status: int) -> int:
+    click.echo(f"eventflows: {what}", err=True)
     return status
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _named(error: EventflowsError) -> str:
+    return f"{type(error).__name__}: {error}" if isinstance(error, BrokerError) else str(error)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="eventflows", prog_name="eventflows")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Run functions on messages, and look at what waits.
 
     \b
@@ -71,17 +83,20 @@ def cli() -> None:
     Exit status: 0 drained; 1 halted, load() failed, or a broker refused;
     2 usage or configuration; 3 the drain timed out.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(USAGE)
 
 
-@cli.command()
+@cli.command(short_help="Run flows until Ctrl-C.")
 @click.argument("flows", nargs=-1, required=True, metavar="MODULE:FLOW...")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many inputs of each flow are settled for good.")
 @click.option("--until-idle", type=click.FloatRange(0), metavar="SECONDS", help="Stop when nothing came for so long.")
 def run(flows: tuple[str, ...], limit: int | None, until_idle: float | None) -> None:
     """Run one flow, or several together, until Ctrl-C or SIGTERM.
 
-    A first signal drains: nothing more is taken, what runs is finished and settled, the rest is handed back.
-    A second one does not wait.
+    MODULE is a module that can be imported from here, or a file that ends in .py. A first signal drains: nothing
+    more is taken, what runs is finished and settled, the rest is handed back. A second one does not wait.
 
     \b
     Examples:
@@ -89,44 +104,65 @@ def run(flows: tuple[str, ...], limit: int | None, until_idle: float | None) -> 
       eventflows run scorer.py:apply tally.py:count --until-idle 5
     """
     found = [find_flow(name) for name in flows]
-    for flow in found:
-        if flow.source is not None and _in_memory(flow.source):
-            click.echo(
-                f"eventflows: flow {flow.name} reads {flow.source}, which lives in the memory of this process alone: "
-                "only what this process publishes arrives. Add ?file=flows.db to share it.",
-                err=True,
-            )
+    for name, flow in zip(flows, found, strict=True):
+        if sum(other is flow for other in found) > 1:
+            raise ConfigError(f"{name} is given twice; workers= of @subscriber makes it work on several at once.")
+    _warn_of_memory(found)
     counts = Counts()
-    with shown(counts):
-        results = run_observed(found, [counts], limit=limit, until_idle=until_idle)
+    try:
+        with shown(counts.line):
+            results = run_observed(found, [counts], limit=limit, until_idle=until_idle)
+    except RunError as error:
+        if not isinstance(error, LoadError) and error.result is not None:
+            click.echo(f"{found[0].name}: {error.result}" if len(found) == 1 else str(error.result))
+        raise
     for flow, result in zip(found, results, strict=True):
         click.echo(f"{flow.name}: {result}")
 
 
-def _in_memory(url: str) -> bool:
-    location = parse(url)
-    return location.scheme == "local" and "file" not in location.query
+def _warn_of_memory(flows: Sequence[Flow[..., Any]]) -> None:
+    written = {parse(flow.destination).authority for flow in flows if _in_memory(flow.destination) and flow.destination}
+    read = {parse(flow.source).authority for flow in flows if _in_memory(flow.source) and flow.source}
+    for flow in flows:
+        where = None
+        if _in_memory(flow.source) and flow.source and parse(flow.source).authority not in written:
+            where = f"reads {flow.source}: only what this process publishes arrives there"
+        elif _in_memory(flow.destination) and flow.destination and parse(flow.destination).authority not in read:
+            where = f"publishes to {flow.destination}: no other process sees that, and it ends with this one"
+        if where is not None:
+            click.echo(
+                f"eventflows: {flow.name} {where}. Memory lives in one process; add ?file=flows.db to share it.",
+                err=True,
+            )
 
 
-@cli.command()
+def _in_memory(url: str | None) -> bool:
+    location = None if url is None else parse(url)
+    return location is not None and location.scheme == "local" and "file" not in location.query
+
+
+@cli.command(short_help="Show what a flow would do; takes nothing.")
 @click.argument("flow", metavar="MODULE:FLOW")
 @click.option("-n", "count", type=click.IntRange(1), default=5, show_default=True, help="Messages, at most.")
 def preview(flow: str, count: int) -> None:
     """Show what a flow would do with messages that wait; nothing is taken, published or committed.
+
+    Each line is an input, what apply made of it, and how long that took.
 
     \b
     Example:
       eventflows preview scorer:apply -n 3
     """
     found = find_flow(flow)
-    _refuse_memory(found.source, "preview")
+    if found.source is not None:
+        _refuse_lost(found.source, "preview")
     click.echo(repr(found.preview(count)))
 
 
-@cli.command()
+@cli.command(short_help="Show what a flow is.")
 @click.argument("flow", metavar="MODULE:FLOW")
 def describe(flow: str) -> None:
-    """Show what a flow is: its source, destination and settings.
+    """Show what a flow is: its source, destination and settings. Connects to nothing.
 
     \b
     Example:
@@ -135,95 +171,133 @@ def describe(flow: str) -> None:
     click.echo(str(find_flow(flow).describe()))
 
 
-def _refuse_memory(url: str | None, command: str) -> None:
-    if url is not None and _in_memory(url):
+def _refuse_lost(url: str, command: str) -> None:
+    """Refuse a place where nothing can be: the memory of this new process, or a file that is not there."""
+    if _in_memory(url):
         raise ConfigError(
-            f"{command}: {url} lives in the memory of one process, and this is a new one, so nothing is there. "
-            f"Add ?file=flows.db to the URL to share it between processes."
+            f"{command}: {url} lives in the memory of one process, and this is a new one. "
+            "Add ?file=flows.db to the URL to share it between processes."
         )
+    location = parse(url)
+    file = location.query.get("file") if location.scheme == "local" else None
+    if command != "send" and file and not pathlib.Path(file).exists():
+        raise ConfigError(f"{command}: {url}: there is no file {file}. Correct its name, or send something first.")
 
 
-@cli.command()
+class Input(click.File):
+    """A file to read bytes from, or standard input."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+        """Open it."""
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed; give a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+@cli.command(short_help="Publish the lines of a file.")
 @click.argument("url")
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", type=Input("rb"), default="-")
 @click.option("--whole", is_flag=True, help="Send all of FILE as one message, instead of one for each line.")
-@click.option("--key", help="The key of every message.")
+@click.option("--key", help="The key of every message; those of one key keep their order.")
 @click.option("--content-type", help="Said with every message, such as application/json.")
 def send(url: str, file: BinaryIO, whole: bool, key: str | None, content_type: str | None) -> None:
     """Publish FILE to URL: one message for each line that is not empty, its bytes as they are.
 
-    FILE is standard input when it is left out.
+    FILE is standard input when it is left out, or "-". What a pipe brings is sent as it comes.
 
     \b
     Examples:
       eventflows send 'local://images?file=flows.db' images.jsonl
       echo '{"n": 1}' | eventflows send 'local://numbers?file=flows.db' --key one
+      eventflows send 'local://scans?file=flows.db' scan.png --whole
     """
     publisher = open_publisher(url)
-    _refuse_memory(url, "send")
-    sent = 0
-    with publisher:
-        for numbers, bodies in _batches(file, whole):
-            batch = [Message(body, key=key, content_type=content_type) for body in bodies]
-            for number, answer in zip(numbers, publisher.publish(batch), strict=True):
-                if answer.error is not None:
-                    click.echo(f"eventflows: {sent:,} sent, then line {number} was refused.", err=True)
-                    raise answer.error
-                sent += 1
-            if sys.stderr.isatty():
-                click.echo(f"\r{sent:,} sent", nl=False, err=True)
-    click.echo(f"\r{sent:,} sent to {url}" if sys.stderr.isatty() else f"{sent:,} sent to {url}", err=True)
+    _refuse_lost(url, "send")
+    if file.isatty() and not whole:
+        click.echo("Reading one message for each line; Ctrl-D ends it.", err=True)
+    lines = iter([[Line(1, file.read())]]) if whole else batches(file)
+    sent = Sent(url)
+    try:
+        with publisher, contextlib.nullcontext() if file.isatty() else shown(sent.line):
+            for batch in lines:
+                bodies = [Message(line.body, key=key, content_type=content_type) for line in batch]
+                sent.publish(publisher, bodies, batch)
+    except BrokerError as error:
+        before = f"{sent.count:,} sent to {url}, then{sent.refused} " if sent.count or sent.refused else ""
+        _say(f"{before}{_named(error)}", HALTED)
+        raise click.exceptions.Exit(HALTED) from error
+    except KeyboardInterrupt:
+        click.echo(f"{sent.count:,} sent to {url}", err=True)
+        raise
+    click.echo(f"{sent.count:,} sent to {url}", err=True)
 
 
-def _batches(file: BinaryIO, whole: bool) -> Iterator[tuple[list[int], list[bytes]]]:
-    if whole:
-        yield [1], [file.read()]
-        return
-    numbers: list[int] = []
-    bodies: list[bytes] = []
-    for number, line in enumerate(file, 1):
-        body = line.rstrip(b"\r\n")
-        if body:
-            numbers.append(number)
-            bodies.append(body)
-        if len(bodies) == BATCH:
-            yield numbers, bodies
-            numbers, bodies = [], []
-    if bodies:
-        yield numbers, bodies
+class Sent:
+    """How much was sent.
+
+    Args:
+        url: Where.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.count = 0
+        self.refused = ""
+        self._url = url
+        self._rate = Rate()
+
+    def publish(self, publisher: Publisher, bodies: Sequence[Message], lines: Sequence[Line]) -> None:
+        """Publish and count; raises the first refusal, after counting what was not refused."""
+        answers = publisher.publish(bodies)
+        self.count += sum(answer.error is None for answer in answers)
+        for line, answer in zip(lines, answers, strict=True):
+            if answer.error is not None:
+                self.refused = f" line {line.number}:"
+                raise answer.error
+
+    def line(self) -> str:
+        """Give the count and the rate."""
+        return f"{self.count:,} sent to {self._url}, {self._rate.of(self.count):,.0f} messages/s"
 
 
-@cli.command()
+@cli.command(short_help="Show messages that wait; takes nothing.")
 @click.argument("url")
 @click.option("-n", "count", type=click.IntRange(1), default=10, show_default=True, help="Messages, at most.")
 def tail(url: str, count: int) -> None:
     """Show messages that wait at URL, oldest first; nothing is taken.
 
+    A message is one line: position, key, bytes and body, with tabs between them in a pipe. A dead letter has its
+    reason after that.
+
     \b
     Examples:
       eventflows tail 'local://scores?file=flows.db' -n 3
-      eventflows tail 'local://scores?file=flows.db&dead-letter'
+      eventflows tail 'local://scores?file=flows.db&dead-letter' | cut -f 4
     """
     subscriber = open_subscriber(url)
-    _refuse_memory(url, "tail")
+    _refuse_lost(url, "tail")
     if not isinstance(subscriber, Browsable):
         raise ConfigError(f"tail: {url} cannot be looked at without taking messages from it.")
     try:
-        for delivery in subscriber.peek(count, timeout=10.0):
-            click.echo(_line(delivery))
+        rows = [columns(delivery) for delivery in subscriber.peek(count, timeout=PEEK_TIMEOUT)]
     finally:
         subscriber.close()
+    if not rows:
+        click.echo(f"nothing waits at {url}", err=True)
+    elif sys.stdout.isatty():
+        _table(rows)
+    else:
+        for row in rows:
+            click.echo("\t".join(row))
 
 
-def _line(delivery: Delivery) -> str:
-    message = delivery.message
-    body = message.body or b""
-    try:
-        text = body.decode("utf-8")
-        text = text if text.isprintable() else repr(text)[1:-1]
-    except UnicodeDecodeError:
-        text = repr(body)[2:-1]
-    key = "" if message.key is None else f" key={message.key}"
-    reason = message.headers.get("ef-reason")
-    why = "" if reason is None else f" reason={reason!r}"
-    return f"{delivery.position}{key}{why} {delivery.size} B  {text}"
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("position", "key", "bytes", "body", "reason")[: max(map(len, rows))]:
+        table.add_column(name, justify="right" if name == "bytes" else "left", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)

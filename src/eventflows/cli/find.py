@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pathlib
 import sys
+import sysconfig
 import traceback
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ def find_flow(name: str) -> Flow[..., Any]:
     place, mark, attribute = name.rpartition(":")
     if not mark or not place or not attribute:
         raise ConfigError(f"{name!r} is not MODULE:FLOW; write it as scorer:apply, or scorer.py:apply.")
-    module = _import_file(place) if place.endswith(".py") else _import_module(place)
+    module = _import_file(place) if place.endswith(".py") else _import_module(place, attribute)
     thing: object = module
     for part in attribute.split("."):
         if not hasattr(thing, part):
@@ -33,7 +34,7 @@ def find_flow(name: str) -> Flow[..., Any]:
         thing = getattr(thing, part)
     if not isinstance(thing, Flow):
         raise ConfigError(
-            f"{name} is a {type(thing).__name__}, not a flow; decorate it with @subscriber(url)"
+            f"{name} is a {type(thing).__name__}, not a flow: decorate it with @subscriber(url)"
             f"{_flows_of(module, attribute)}"
         )
     return thing
@@ -42,56 +43,95 @@ def find_flow(name: str) -> Flow[..., Any]:
 def _flows_of(module: ModuleType, wanted: str) -> str:
     flows = sorted(name for name, value in vars(module).items() if isinstance(value, Flow))
     if not flows:
-        return ". It has no flow at all: decorate a function with @subscriber(url)."
+        return ". It has no flow at all; @subscriber(url) makes one of a function."
     near = difflib.get_close_matches(wanted, flows, n=1)
     return f"; did you mean {near[0]!r}?" if near else f". It has: {', '.join(flows)}."
 
 
-def _import_module(name: str) -> ModuleType:
+def _import_module(name: str, attribute: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"{name!r} is not a module's name; write a file with its ending: {name}.py:{attribute}.")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            here = f" There is a file {name}.py here." if pathlib.Path(f"{name}.py").exists() else ""
             raise ConfigError(
-                f"no module {name!r} here ({os.getcwd()}) or among the installed ones.{here} "
-                "Change to its folder, or give the file: path/to/file.py:flow."
+                f"there is no module {name!r} in this folder or installed{_modules_like(name)}"
             ) from error
         raise _broken(name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, error) from error
+
+
+def _modules_like(name: str) -> str:
+    here = [path.stem for path in pathlib.Path().glob("*.py")]
+    here += [path.parent.name for path in pathlib.Path().glob("*/__init__.py")]
+    near = difflib.get_close_matches(name, here, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ". Change to its folder, or give its file: path/to/file.py:flow."
 
 
 def _import_file(path: str) -> ModuleType:
     file = pathlib.Path(path)
     if not file.is_file():
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py")], n=1)
+        near = difflib.get_close_matches(file.name, [found.name for found in file.parent.glob("*.py")], n=1)
         raise ConfigError(f"there is no file {path}" + (f"; did you mean {file.parent / near[0]}?" if near else "."))
-    sys.path.insert(0, str(file.resolve().parent))
+    name, file = file.stem, file.resolve()
+    known = sys.modules.get(name)
+    if known is not None:
+        # A flow's name has the module's in it, so the second of two modules cannot just be called otherwise.
+        origin = getattr(known, "__file__", None)
+        if origin is None or pathlib.Path(origin).resolve() != file:
+            raise ConfigError(
+                f"{path} has the name of another module that is imported already, {name!r}; rename it, "
+                "or run it in a process of its own."
+            )
+        return known
+    sys.path.insert(0, str(file.parent))
     try:
-        return importlib.import_module(file.stem) if file.stem.isidentifier() else _load_spec(file)
-    except Exception as error:
-        raise _broken(path, error) from error
+        return _load(name, file)
+    except (Exception, SystemExit) as error:
+        raise _broken(path, error, file) from error
 
 
-def _load_spec(file: pathlib.Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+def _load(name: str, file: pathlib.Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file} cannot be imported")
+        raise ImportError(f"{file} cannot be imported", name=name)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
-def _broken(name: str, error: BaseException) -> ConfigError:
-    if isinstance(error, ConfigError):
-        return ConfigError(f"{name}, while it was imported: {error}")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    if isinstance(error, SyntaxError):
-        where = f" at {error.filename}:{error.lineno}"
-    missing = f" ({error.name!r} is not installed)" if isinstance(error, ModuleNotFoundError) else ""
-    return ConfigError(f"{name} cannot be imported: {type(error).__name__}{where}{missing}. Mend it and start again.")
+def _broken(name: str, error: BaseException, file: pathlib.Path | None = None) -> ConfigError:
+    where = _place_of(error)
+    if isinstance(error, ConfigError):  # its text is ours, so there is nothing to hide in it
+        return ConfigError(f"{name}{where}: {error}")
+    more = ""
+    if isinstance(error, ModuleNotFoundError):
+        more = f" ({error.name!r} is not installed)"
+    elif isinstance(error, ImportError) and file is not None and (file.parent / "__init__.py").exists():
+        package = file.parent.name
+        more = f" (it is part of a package; from {file.parent.parent} it is {package}.{file.stem})"
+    return ConfigError(f"{name} cannot be imported: {type(error).__name__}{where}{more}. Mend it and start again.")
+
+
+def _place_of(error: BaseException) -> str:
+    """Say where in somebody's own code an import failed; nothing where that is not known."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" at {_relative(error.filename)}:{error.lineno}"
+    paths = sysconfig.get_paths()
+    libraries = (paths["stdlib"], paths["purelib"], paths["platlib"], str(pathlib.Path(__file__).parent.parent), "<")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(libraries)]
+    return f" at {_relative(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+
+
+def _relative(filename: str) -> str:
+    path = pathlib.Path(filename)
+    return str(path.relative_to(pathlib.Path.cwd())) if path.is_relative_to(pathlib.Path.cwd()) else filename

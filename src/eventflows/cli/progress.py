@@ -1,22 +1,50 @@
-"""What a run shows: a live line on a terminal, plain log lines in a pipe."""
+"""What a command shows while it works: a live line on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from eventflows.message import Delivery
 from eventflows.observe import Observer
 from eventflows.policy import Verdict
 
-EVERY = 0.2
-"""Seconds between two looks of the live line."""
-PLAIN_EVERY = 10.0
+PER_SECOND: Final = 5
+"""Looks of the live line."""
+PLAIN_EVERY: Final = 10.0
 """Seconds between two plain lines."""
+WINDOW: Final = 5.0
+"""Seconds over which a rate is measured."""
+
+_log: Final = logging.getLogger("eventflows")
+
+
+class Rate:
+    """How fast a count grows, over the last few seconds.
+
+    Args:
+        clock: Gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: collections.deque[tuple[float, int]] = collections.deque([(clock(), 0)])
+
+    def of(self, count: int) -> float:
+        """Note a count, and give how much it grows in a second."""
+        now = self._clock()
+        self._seen.append((now, count))
+        while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (count - before) / max(now - since, 1e-3)
 
 
 class Counts(Observer):
@@ -24,7 +52,7 @@ class Counts(Observer):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._began = time.monotonic()
+        self._rate = Rate()
         self._acked = self._dead = self._published = self._retried = 0
 
     def settled(self, *, flow: str, verdict: Verdict, count: int) -> None:
@@ -47,32 +75,63 @@ class Counts(Observer):
 
     def line(self) -> str:
         """Give the counts and the rate."""
-        rate = (self._acked + self._dead) / max(time.monotonic() - self._began, 1e-6)
         return (
             f"{self._acked:,} acked, {self._published:,} published, {self._retried:,} retried, "
-            f"{self._dead:,} dead-lettered, {rate:,.0f} messages/s"
+            f"{self._dead:,} dead-lettered, {self._rate.of(self._acked + self._dead):,.0f} messages/s"
         )
 
 
 @contextlib.contextmanager
-def shown(counts: Counts) -> Iterator[None]:
-    """Show the counts while the block lasts, on standard error."""
-    logger = logging.getLogger("eventflows")
-    logger.setLevel(logging.INFO)
-    if not sys.stderr.isatty():
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
-        with _ticking(lambda: logger.info("%s", counts.line()), PLAIN_EVERY):
-            yield
-        return
-    from rich.console import Console
-    from rich.logging import RichHandler
+def shown(line: Callable[[], str]) -> Iterator[None]:
+    """Show a line anew and anew while the block lasts, and the library's log, on standard error.
 
-    console = Console(stderr=True)
-    logger.addHandler(RichHandler(console=console, show_path=False, markup=False, highlighter=None))
-    with console.status(counts.line()) as status, _ticking(lambda: status.update(counts.line()), EVERY):
+    Args:
+        line: Gives the line as it is now; asked from another thread.
+    """
+    with contextlib.ExitStack() as stack:
+        # Not asked of rich, to which FORCE_COLOR makes a terminal of a pipe.
+        if sys.stderr.isatty() and os.environ.get("TERM") not in (None, "dumb", "unknown"):
+            from rich.console import Console
+            from rich.live import Live
+            from rich.logging import RichHandler
+            from rich.spinner import Spinner
+
+            console = Console(stderr=True)
+            spinner = Spinner("dots")
+
+            def look() -> Spinner:
+                spinner.update(text=line())
+                return spinner
+
+            stack.enter_context(_logging(RichHandler(console=console, show_path=False, highlighter=None)))
+            stack.enter_context(
+                Live(
+                    get_renderable=look, console=console, transient=True, refresh_per_second=PER_SECOND,
+                    # What `apply` prints goes above the line, unless it goes to a file.
+                    redirect_stdout=sys.stdout.isatty(),
+                )
+            )  # fmt: skip
+        else:
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            stack.enter_context(_logging(handler))
+            stack.enter_context(_ticking(lambda: _log.info("%s", line()), PLAIN_EVERY))
         yield
+
+
+@contextlib.contextmanager
+def _logging(handler: logging.Handler) -> Iterator[None]:
+    """Show the log through a handler, unless a flow's module has set up its own."""
+    former = _log.level
+    if _log.level == logging.NOTSET:
+        _log.setLevel(logging.INFO)
+    if not _log.hasHandlers():
+        _log.addHandler(handler)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        _log.setLevel(former)
 
 
 @contextlib.contextmanager
