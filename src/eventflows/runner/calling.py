@@ -38,6 +38,8 @@ class Input:
     """The input, or the list of inputs."""
     deliveries: Sequence[Delivery]
     """Of each input; empty when nobody wants them."""
+    at: Sequence[int] = ()
+    """The place of each input in its run, where somebody asks."""
 
 
 class Caller:

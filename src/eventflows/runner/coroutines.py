@@ -40,9 +40,6 @@ class CoroutineWorker:
         self.runs.append(run)
         self._loop.call_soon_threadsafe(self._inbox.put_nowait, run)
 
-    def ready(self, given_up: Callable[[], bool]) -> None:
-        """Return at once: `load()` ran before."""
-
     def stop(self) -> None:
         """Let the task end when it is idle."""
         self._loop.call_soon_threadsafe(self._inbox.put_nowait, None)

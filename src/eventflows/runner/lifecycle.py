@@ -46,6 +46,13 @@ def check(plan: Plan, source: Capabilities, destination: Capabilities | None) ->
             f'flow {plan.name}: order="{plan.order}" asks more than {plan.source} keeps '
             f'(ordering: {source.ordering}). Leave order= out, or choose order="{source.ordering}".'
         )
+    if plan.guarantee == "exactly-once":
+        able = source.transactions and destination is not None and destination.transactions
+        raise CapabilityError(
+            f'flow {plan.name}: guarantee="exactly-once" needs a source and a destination that share transactions, '
+            f"and {plan.source if not able else 'this version of eventflows'} has none. Leave it out: "
+            "output ids are deterministic, so what reads them can drop repeats."
+        )
     keyless = plan.key is None and source.ordering == "none"
     if destination is not None and destination.needs_key and keyless:
         raise CapabilityError(
@@ -128,9 +135,12 @@ class Runner:
         publisher = self._open(plan.publisher, stack)
         letters = self._open(plan.dead_letter_publisher, stack)
         check(plan, subscriber.capabilities, publisher.capabilities if publisher else None)
-        if dead_letter_action(plan.dead_letter, subscriber.capabilities) == "halt" and plan.dead_letter is None:
+        if (
+            dead_letter_action(plan.dead_letter, subscriber.capabilities, plan.guarantee) == "halt"
+            and plan.dead_letter is None
+        ):
             _log.warning(
-                "flow %s: %s keeps no dead letters, so a message that cannot be handled halts the flow; "
+                "flow %s: dead letters of %s have no place, so a message that cannot be handled halts the flow; "
                 "give it dead_letter= to go on.", plan.name, plan.source,
             )  # fmt: skip
         workers = self._workers(publisher)
@@ -186,7 +196,7 @@ class Runner:
         if publisher is not None:
             prefix = id_prefix(plan.source, plan.name, plan.destination)
             packer = Packer(key=plan.key, headers=plan.headers, prefix=prefix)
-        return start_workers(plan, packer, self._observers, self._inbox.post)
+        return start_workers(plan, packer, self._observers, self._inbox.post, self._stop.is_set)
 
     def _end_workers(self, workers: Sequence[Worker]) -> None:
         for worker in workers:

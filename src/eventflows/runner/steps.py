@@ -58,7 +58,7 @@ def singly(places: Iterable[Place[Where]], book: Book[Where]) -> Steps:
         except BaseException as error:  # noqa: BLE001 - whatever a type's own hooks raise, there is no input
             _fail(book, (where, index, unit), error, isinstance(error, DecodeError), stopped)
             continue
-        result, failure = yield Input(value, () if delivery is None else (delivery,))
+        result, failure = yield Input(value, () if delivery is None else (delivery,), (index,))
         if failure is None:
             failure = _taken(book, where, index, result)
         if failure is not None:
@@ -94,7 +94,8 @@ def together(places: Iterable[Place[Where]], book: Book[Where], name: str) -> St
                 part.append(item)
         if not part:
             continue
-        result, failure = yield Input([i[3] for i in part], [i[4] for i in part if i[4] is not None])
+        deliveries = [item[4] for item in part if item[4] is not None]
+        result, failure = yield Input([item[3] for item in part], deliveries, [item[1] for item in part])
         if failure is None:
             results = _rows(result, len(part))
             if results is None:

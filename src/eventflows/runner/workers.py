@@ -78,9 +78,6 @@ class ThreadWorker:
         self.runs.append(run)
         self._inbox.put(run)
 
-    def ready(self, given_up: Callable[[], bool]) -> None:
-        """Return at once: `load()` ran before."""
-
     def stop(self) -> None:
         """Let the thread end when it is idle; a hung call keeps a daemon thread, and never the process."""
         self._inbox.put(None)
