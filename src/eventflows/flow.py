@@ -32,7 +32,6 @@ from eventflows.shown import Description, Preview, PreviewRow
 from eventflows.signature import (
     check_function,
     check_timeout,
-    element_of,
     in_class_body,
     is_coroutine,
     name_of,
@@ -301,7 +300,7 @@ class Flow(Generic[P, R]):
             source=source.url,
             subscriber=lambda: open_subscriber(source.url, **source.options),
             prepare=lambda: self._prepared(resolved.takes_state),
-            decoder=decoder(resolved.input if source.batch is None else element_of(resolved.input, self.name)),
+            decoder=decoder(resolved.input, batch=source.batch is not None),
             is_async=is_coroutine(self.__wrapped__),
             wants_delivery=resolved.delivery,
             destination=None if destination is None else destination.url,
@@ -474,6 +473,11 @@ def run_observed(
     for flow in cast("tuple[object, ...]", flows):
         if not isinstance(flow, Flow):
             raise ConfigError(f"run(): {flow!r} is not a flow; decorate it with @subscriber(url).")
+        if flow.__module__ == "__mp_main__":
+            raise ConfigError(
+                f"run() of flow {flow.name} was called while a worker process imports its script. "
+                'Put the call under `if __name__ == "__main__":`, so that only the first process makes it.'
+            )
     done = threading.Event()
     plans = [flow.plan() for flow in flows]
     plans = [attrs.evolve(plan, observers=[*plan.observers, *observers]) for plan in plans]

@@ -150,22 +150,6 @@ def _mentions_delivery(hint: object) -> bool:
     return hint is Delivery or any(_mentions_delivery(part) for part in typing.get_args(hint))
 
 
-def element_of(annotation: object, name: str) -> object:
-    """Give the type of one input of a batch: `T` of `list[T]`.
-
-    Raises:
-        ConfigError: It is annotated, but not as a list.
-    """
-    if annotation is inspect.Parameter.empty or annotation is list:
-        return inspect.Parameter.empty
-    origin = typing.get_origin(annotation)
-    if isinstance(origin, type) and issubclass(list, origin) and len(typing.get_args(annotation)) == 1:
-        return typing.get_args(annotation)[0]
-    raise ConfigError(
-        f"flow {name}: with batch= apply gets a list of inputs, so annotate its input as list[T], not {annotation!r}."
-    )
-
-
 def in_class_body(depth: int) -> bool:
     """Say whether the caller `depth` frames up is a class body."""
     frame = sys._getframe(depth + 1)

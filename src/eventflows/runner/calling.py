@@ -78,10 +78,6 @@ class Caller:
             return True
         return False
 
-    def delivery(self, chunk: Chunk, index: int) -> Delivery | None:
-        """Give the delivery, if anybody wants it."""
-        return None if self.plain else chunk[index]
-
     def one(self, chunk: Chunk, index: int) -> Any:  # noqa: ANN401 - whatever `apply` returns
         """Decode one message and call `apply` with it."""
         value = self.decode(chunk, index)

@@ -225,7 +225,11 @@ def _work(
     cell[AT] = -1
     cell[RUN] = task.number
     book = TaskBook(task, caller, packer, lambda answer: _send(connection, ("answer", answer)), cell)
-    steps = singly(book.places(), book) if caller.apply.batch is None else together(book.places(), book, flow)
+    steps = (
+        singly(book.places(), book)
+        if caller.apply.batch is None
+        else together(book.places(), book, flow, caller.apply.batch)
+    )
     _drive(steps, caller, book, watched)
     cell[AT] = -1
     book.send(last=True)

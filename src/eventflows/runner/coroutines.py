@@ -58,7 +58,7 @@ class CoroutineWorker:
             if self._caller.apply.batch is None:
                 await self._drive(singly(places(run), book))
             else:
-                await self._drive(together(places(run), book, self._flow))
+                await self._drive(together(places(run), book, self._flow, self._caller.apply.batch))
             book.send(last=True)
 
     async def _drive(self, steps: Steps) -> None:

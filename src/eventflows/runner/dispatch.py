@@ -121,7 +121,7 @@ class Dispatch:
             worker = min(self._workers, key=_load)
             if len(worker.runs) >= depth or not self._worth_while(worker, now):
                 break
-            parts = self._take(self._batch or self._length())
+            parts = self._take(self._length())
             if not parts:
                 break
             if not worker.runs:
@@ -132,17 +132,17 @@ class Dispatch:
 
     def _worth_while(self, worker: Worker, now: float) -> bool:
         """Say whether a batch is to be taken: it is full, or its first message has waited, and nobody else works."""
-        if self._batch is None or (self.waiting >= self._batch and self._available() >= self._batch):
+        if self._batch is None or (self.waiting >= self._batch and self._available(self._batch) >= self._batch):
             return True
         return not worker.runs and self._first_since() + self._batch_wait <= now
 
-    def _available(self) -> int:
-        """Count what may begin now, as far as one batch."""
+    def _available(self, enough: int) -> int:
+        """Count what may begin now, as far as is enough."""
         count = 0
         for spans in (self._loose, *(queue.spans for queue in self._ready)):
             for _, start, stop in spans:
                 count += stop - start
-                if count >= (self._batch or 0):
+                if count >= enough:
                     return count
         return count
 
@@ -158,9 +158,12 @@ class Dispatch:
 
     def _length(self) -> int:
         if self._average is None:
-            return 1
+            return self._batch or 1
         share = math.ceil(self.waiting / len(self._workers))
-        return max(1, min(share, int(RUN_SECONDS / self._average) if self._average > 0 else share))
+        length = max(1, min(share, int(RUN_SECONDS / self._average) if self._average > 0 else share))
+        if self._batch is None:
+            return length
+        return max(min(length, self._available(length)) // self._batch, 1) * self._batch
 
     def _take(self, length: int) -> list[tuple[Span, Unit]]:
         parts: list[tuple[Span, Unit]] = []

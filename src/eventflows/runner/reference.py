@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -44,7 +45,7 @@ def reference_to(flow: object, name: str) -> Reference:
     module_name = str(getattr(flow, "__module__", "__main__"))
     path = str(getattr(flow, "__qualname__", ""))
     module = sys.modules.get(module_name)
-    if module_name == "__main__" and getattr(module, "__file__", None) is None:
+    if module_name == "__main__" and not os.path.isfile(getattr(module, "__file__", None) or ""):
         raise ConfigError(
             f"flow {name}: worker processes import apply, and one that was typed into a notebook or a prompt cannot "
             f"be imported. {WAY_OUT}"
