@@ -28,7 +28,7 @@ from eventflows.runner.lifecycle import supervise
 from eventflows.runner.loop import call_in_loop
 from eventflows.runner.outputs import key_of
 from eventflows.shown import Description, Preview, PreviewRow
-from eventflows.signature import check_function, in_class_body, name_of, resolve
+from eventflows.signature import check_function, in_class_body, is_coroutine, name_of, resolve
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -267,6 +267,8 @@ class Flow(Generic[P, R]):
         finally:
             subscriber.close()
         call = plan.prepare() if deliveries else None
+        if call is not None and plan.is_async:
+            call = call_in_loop(call)
         return Preview([_try(plan, call, delivery) for delivery in deliveries])
 
     def plan(self) -> Plan:
@@ -289,6 +291,7 @@ class Flow(Generic[P, R]):
             subscriber=lambda: open_subscriber(source.url, **source.options),
             prepare=lambda: self._prepared(resolved.takes_state),
             decoder=decoder(resolved.input),
+            is_async=is_coroutine(self.__wrapped__),
             wants_delivery=resolved.delivery,
             destination=None if destination is None else destination.url,
             publisher=None if destination is None else lambda: open_publisher(destination.url, **destination.options),
@@ -310,8 +313,6 @@ class Flow(Generic[P, R]):
         """Load the state, once per process, and bind it."""
         function: Callable[..., Any] = self.__wrapped__
         load = self._source.load if self._source is not None else None
-        if inspect.iscoroutinefunction(function):
-            function = call_in_loop(function)
         if load is None:
             return function
         with self._lock:

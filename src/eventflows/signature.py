@@ -84,6 +84,13 @@ def _kind(thing: object) -> str:
     return f"the class {thing.__qualname__}" if inspect.isclass(thing) else f"a {type(thing).__name__}"
 
 
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Say whether a call of it must be awaited; an object whose `__call__` is a coroutine function counts."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - not whether it can be called, but how
+    )
+
+
 @attrs.frozen
 class Resolved:
     """What the annotations of `apply` say."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from eventflows.runner.held import Held, Span
-from eventflows.runner.workers import Report, Run, Unit, Worker
+from eventflows.runner.runs import Report, Run, Unit, Worker
 
 RUN_SECONDS: Final = 0.02
 """Length of a run in time: short enough to spread, long enough to pay for the hand-over."""

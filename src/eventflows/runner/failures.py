@@ -20,8 +20,8 @@ from eventflows.runner.outcome import Decision, dead_letter_action, decide, deta
 from eventflows.runner.outputs import cut_down, dead_letter_copy
 from eventflows.runner.plan import Plan
 from eventflows.runner.result import Tally
+from eventflows.runner.runs import Parcel, Unit
 from eventflows.runner.settling import Settling
-from eventflows.runner.workers import Parcel, Unit
 
 _log: Final = logging.getLogger("eventflows")
 
@@ -132,7 +132,7 @@ class Failures:
     def _send(self, held: Held, index: int, copy: Message) -> None:
         assert self._letters is not None  # noqa: S101 - for the type checker: "copy" has an outbox
         held.state[index] = SENDING
-        self._letters.put([Parcel(held, index, [copy])])
+        self._letters.put([Parcel(held, index, index + 1, [copy])])
 
     def _stop_at(self, held: Held, index: int, reason: str, error: BaseException | None) -> None:
         held.state[index] = WAITING

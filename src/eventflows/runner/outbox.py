@@ -18,10 +18,10 @@ from eventflows.errors import (
     OutcomeUnknownError,
     TooLargeError,
 )
-from eventflows.message import Message
+from eventflows.message import Batch, Message
 from eventflows.protocols import Publisher, PublishResult
 from eventflows.runner.held import GONE, Held
-from eventflows.runner.workers import Parcel
+from eventflows.runner.runs import Parcel
 
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 5.0
@@ -164,7 +164,7 @@ class Outbox:
         kept = [part for parcel in parcels for part in self._ours(parcel)]
         if not kept:
             return
-        batch = kept[0].messages if len(kept) == 1 else [m for parcel in kept for m in parcel.messages]
+        batch = Batch.join([parcel.messages for parcel in kept])
         results = self._publish(batch)
         if results is not None and not [result for result in results if result.error is not None]:
             self._went_well()
@@ -195,7 +195,7 @@ class Outbox:
         if entries:
             self._sort_out(entries, self._publish([entry.message for entry in entries]))
 
-    def _publish(self, batch: list[Message]) -> list[PublishResult] | None:
+    def _publish(self, batch: Sequence[Message]) -> list[PublishResult] | None:
         """Publish; None when nothing was sent, which `_trouble` was told of."""
         try:
             return self._publisher.publish(batch, timeout=self._timeout)
@@ -258,7 +258,7 @@ class Outbox:
             count += result.error is None and id(entry) not in later
             last = confirmed[-1] if confirmed else None
             if where not in waiting and (last is None or last.held is not where[0] or last.start != entry.index):
-                confirmed.append(Parcel(where[0], entry.index, [entry.message]))
+                confirmed.append(Parcel(where[0], entry.index, entry.index + 1, [entry.message]))
         if confirmed or count:
             self._post(Confirmed(self, confirmed, count))
 

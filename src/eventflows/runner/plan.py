@@ -25,6 +25,8 @@ class Plan:
     prepare: Callable[[], Callable[..., Any]]
     """Loads the state, once per process, and gives the function to call with an input."""
     decoder: Decoder
+    is_async: bool = False
+    """Whether a call of what `prepare` gives must be awaited."""
     wants_delivery: str | None = None
     """The keyword under which `apply` receives its delivery; None: it does not."""
     destination: str | None = None
@@ -37,7 +39,15 @@ class Plan:
     dead_letter_publisher: Callable[[], Publisher] | None = None
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     order: Literal["key", "lane", "none"] | None = None
+    guarantee: Literal["at-least-once", "at-most-once", "exactly-once"] = "at-least-once"
     workers: int = 1
+    executor: Literal["thread", "process"] = "thread"
+    timeout: float | None = None
+    """Seconds that one call of `apply` may take."""
+    batch: int | None = None
+    """Most inputs of one call; None: `apply` takes one, not a list."""
+    batch_wait: float = 0.0
+    """Seconds that a batch waits to become full, from its first message on."""
     max_in_flight: int | None = None
     max_in_flight_bytes: int | None = None
     drain_timeout: float = 30.0

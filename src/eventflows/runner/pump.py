@@ -26,8 +26,8 @@ from eventflows.runner.leases import Leases
 from eventflows.runner.outbox import Confirmed, Discarded, Event, Outbox, Trouble, Unpublishable
 from eventflows.runner.plan import Plan
 from eventflows.runner.result import Tally
+from eventflows.runner.runs import Parcel, Report, Worker
 from eventflows.runner.settling import Settling
-from eventflows.runner.workers import Parcel, Report, Worker
 
 IDLE: Final = 1.0
 """Seconds that a receive blocks, at most, when nothing else is due."""
@@ -110,7 +110,7 @@ class Pump:
         self,
         plan: Plan,
         subscriber: Subscriber,
-        workers: list[Worker],
+        workers: Sequence[Worker],
         *,
         outbox: Outbox | None,
         letters: Outbox | None,
@@ -332,7 +332,10 @@ class Pump:
         parcels = [part for parcel in report.parcels for part in self._sendable(parcel)]
         if parcels and self._outbox is not None:
             self._outbox.put(parcels)
+        if report.fatal is not None:
+            self.halt(report.fatal)
         follow = self._dispatch.skipped(report.skipped)
+        follow += self._dispatch.skipped(report.returned)
         for held, index, error, undecodable, unit in report.failed:
             if not self._fenced(held) and held.state[index] != GONE:
                 self._failures.failed(held, index, error, undecodable=undecodable, unit=unit)
