@@ -55,6 +55,12 @@ class Profile:
         """Whether it has partitions, offsets and positions."""
         return self.capabilities.settle == "watermark"
 
+    @property
+    def refused(self) -> set[str]:
+        """The options of `local://` that have no meaning here."""
+        refused = {"retain"} | ({"lease"} if self.log else {"group", "partitions"})
+        return refused if self.capabilities.dead_letter else refused | {"dead-letter"}
+
     def fault(self, message: Message) -> BrokerError | None:
         """Say what the broker would refuse in a message; None: nothing."""
         if not isinstance(message.body, bytes) and not (message.body is None and self.tombstones):
@@ -123,6 +129,7 @@ SERVICEBUS: Final = Profile(
 
 _BY_NAME: Final = {"kafka": KAFKA, "eventhubs": EVENTHUBS, "sqs": SQS, "servicebus": SERVICEBUS}
 NAMES: Final = tuple(_BY_NAME)
+LOGS: Final = frozenset(name for name, profile in _BY_NAME.items() if profile.log)
 
 
 def profile_of(location: Location, options: Mapping[str, object]) -> Profile | None:

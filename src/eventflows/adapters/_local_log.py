@@ -154,16 +154,19 @@ class MemoryLog:
     Args:
         partitions: How many.
         clock: Seconds.
+        turn: Where the first message without a key goes.
     """
 
-    def __init__(self, partitions: int = PARTITIONS, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, partitions: int = PARTITIONS, *, clock: Callable[[], float] = time.monotonic, turn: int = 0
+    ) -> None:
         self.clock = clock
         self.version = 0
         self.changed = threading.Condition()
         self._count = partitions
         self._logs: list[list[Record]] = [[] for _ in range(partitions)]
         self._ends = [0] * partitions
-        self._turn = 0
+        self._turn = turn
         self._groups: dict[str, _Group] = {}
         self._members = 0
 

@@ -48,12 +48,15 @@ class FileLog:
         name: Of the topic.
         sync: "normal" or "full".
         partitions: How many it is made with; None: as it is, or 4.
+        turn: Where the first message without a key of this process goes; None: by chance.
 
     Raises:
         ConfigError: The file has it with another number of partitions, or as a queue.
     """
 
-    def __init__(self, path: str, name: str, *, sync: str, partitions: int | None = None) -> None:
+    def __init__(
+        self, path: str, name: str, *, sync: str, partitions: int | None = None, turn: int | None = None
+    ) -> None:
         check_header(path)
         self.clock = boot_clock
         self.version = 0
@@ -62,7 +65,7 @@ class FileLog:
         self._owners = Owners(path)
         self._changed = threading.Condition()
         self._moved: dict[tuple[str, int], Callable[[], None]] = {}
-        self._turn = random.randrange(PARTITIONS)  # noqa: S311 - a start, not a secret
+        self._turn = random.randrange(PARTITIONS) if turn is None else turn  # noqa: S311 - a start, not a secret
         self._looked = float("-inf")
         self._made = False
         _logs.add(self)
