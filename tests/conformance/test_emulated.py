@@ -1,6 +1,11 @@
-"""The embedded broker sits both suites while it plays each of the others: what they cannot do, it cannot either."""
+"""The embedded broker sits both suites while it plays each of the others: what they cannot do, it cannot either.
+
+Each kind sits once in each run of the tests; the others, which share most of their code with one of those, in trials.
+"""
 
 from __future__ import annotations
+
+import pytest
 
 from emulated_harness import (
     EventHubsHarness,
@@ -20,6 +25,7 @@ class TestAsKafka(AdapterConformance):
     harness = KafkaHarness
 
 
+@pytest.mark.trial
 class TestAsEventHubs(AdapterConformance):
     """As Event Hubs, in memory."""
 
@@ -50,6 +56,7 @@ class TestAsKafkaInAFile(AdapterConformance):
     harness = KafkaFileHarness
 
 
+@pytest.mark.trial
 class TestAsSqsInAFile(AdapterConformance):
     """As SQS, in a file."""
 
@@ -62,6 +69,7 @@ class TestRunnerAsKafka(RunnerConformance):
     harness = KafkaHarness
 
 
+@pytest.mark.trial
 class TestRunnerAsEventHubs(RunnerConformance):
     """The runner, over Event Hubs."""
 
@@ -74,18 +82,21 @@ class TestRunnerAsSqs(RunnerConformance):
     harness = SqsHarness
 
 
+@pytest.mark.trial
 class TestRunnerAsSqsFifo(RunnerConformance):
     """The runner, over a FIFO queue."""
 
     harness = SqsFifoHarness
 
 
+@pytest.mark.trial
 class TestRunnerAsServiceBus(RunnerConformance):
     """The runner, over Service Bus."""
 
     harness = ServiceBusHarness
 
 
+@pytest.mark.trial
 class TestRunnerAsKafkaInAFile(RunnerConformance):
     """The runner, over Kafka in a file."""
 

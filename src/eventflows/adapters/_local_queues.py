@@ -70,6 +70,7 @@ class QueueSubscriber(LocalSubscriber):
                 self._chunks.remove(chunk)
 
     def _fresh(self, grant: Grant) -> Sequence[Chunk]:
+        self._mark_expired()  # before what came again gets its new receipt
         most = self._profile.max_deliveries
         spent = [] if most is None else [index for index, attempt in grant.attempts.items() if attempt > most]
         if spent and self.capabilities.dead_letter:
@@ -153,6 +154,10 @@ class QueueSubscriber(LocalSubscriber):
         ]
         if words:
             self._store.settle(self._group, words)
+        for chunk in self._chunks:
+            if chunk.lane is not None:
+                with chunk.lane.lock:
+                    chunk.lane.lose()
         super()._hand_back()
 
 

@@ -9,6 +9,9 @@ Guarantees:
     the oldest message that is kept. Memory lives as long as the process, whatever is closed. In a file, what was
     published or settled before a process was killed is kept, and what a dead process held comes back at once.
 
+    With `emulate=kafka`, `eventhubs`, `sqs` (FIFO where the name ends in `.fifo`) or `servicebus` it can no more than
+    these: logs have partitions, offsets and positions, queues count what is handed back, and sizes are limited.
+
 Cannot:
     Messages without a key have no order: they come shuffled. There are no lanes and no transactions. A tombstone
     (a body of None) is refused.
@@ -18,7 +21,7 @@ Limits:
     shared by processes of one machine, on a local disk; it is neither removed nor replaced while one of them runs.
 
 Native access:
-    `Delivery.native` is a `Receipt`: the grant it came in, and its index there.
+    `Delivery.native` is a `Receipt`: the grant it came in, and its index there; on a log it is partition and offset.
 """
 
 from __future__ import annotations
