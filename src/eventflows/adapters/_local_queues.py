@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -78,7 +77,7 @@ class QueueSubscriber(LocalSubscriber):
             left = [index for index in range(len(grant.numbers)) if grant.open[index]]
             if not left:
                 return []
-            offset = time.monotonic() - self._store.clock()
+            offset = self.now() - self._store.clock()
             self._chunks += (fresh := self._cut(grant, offset, left))
             return fresh
         return super()._fresh(grant)

@@ -406,6 +406,8 @@ class LocalSubscriber(Adapter):
         self._group = str(options.get("group", "default"))
         self._lease = float(str(options.get("lease", LEASE)))
         self._woken = False
+        self.now: Callable[[], float] = time.monotonic
+        """What the ends of leases are told in; a simulation has its own."""
         self._owner: object = object()
         self._joined = False
         self._chunks: list[LocalChunk] = []
@@ -456,7 +458,7 @@ class LocalSubscriber(Adapter):
 
     def _fresh(self, grant: Grant) -> Sequence[Chunk]:
         """Make chunks of a grant; none when all of it is held already, by earlier ones."""
-        offset = time.monotonic() - self._store.clock()
+        offset = self.now() - self._store.clock()
         self._chunks = [chunk for chunk in self._chunks if not all(chunk.said)]
         known = self._known(grant) if grant.attempts and self._chunks else {}
         for index, (chunk, where) in known.items():
@@ -577,7 +579,7 @@ class LocalSubscriber(Adapter):
         refused = [broker.faults.of_extension() for _ in held] if broker.faults.set else [None] * len(held)
         asked = [receipt for receipt, error in zip(receipts, refused, strict=True) if error is None]
         ends = iter(self._store.extend(self._group, asked, seconds))
-        offset = time.monotonic() - self._store.clock()
+        offset = self.now() - self._store.clock()
         results: list[ExtendResult] = []
         for one, error in zip(held, refused, strict=True):
             assert isinstance(one, Delivery)  # noqa: S101 - for the type checker: looked at above
