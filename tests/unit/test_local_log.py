@@ -184,6 +184,18 @@ def test_expelled_member_joins_again_with_new_lanes(log: LogStore) -> None:
     assert (new.lane is old.lane, old.lane is not None and old.lane.lost, new.bodies) == (False, True, old.bodies)
 
 
+def test_revocation_in_good_order_costs_nothing(log: LogStore) -> None:
+    """A rebalance ends every claim; the next ones read on from what is committed, and no attempt is used up."""
+    publish(log, 2)
+    member = join(log)
+    [old] = read(member)
+    ack(member, old, 0, 1)
+    log.revoke("g")
+    member.follow()
+    [new] = read(member)
+    assert (old.lane is not None and old.lane.lost, new.bodies, new[0].attempt) == (True, [b"1"], 1)
+
+
 def test_gaps_stall_nothing(log: LogStore) -> None:
     """Offsets that hold no message are passed, at the end of the log, too."""
     partition = publish(log, 1)

@@ -70,6 +70,9 @@ class LogStore(Protocol):
     def expel(self, group: str) -> None:
         """End all members, as if they had not been heard of for too long."""
 
+    def revoke(self, group: str) -> None:
+        """Take every partition from the members of this process, in good order; they claim again at their next call."""
+
     def targets(self, group: str, member: int) -> frozenset[int] | None:
         """Give the partitions that the member is to have; None when it is no member any more."""
 
@@ -238,6 +241,18 @@ class MemoryLog:
         self._rebalance(state)
         for moved in told:
             moved()
+
+    def revoke(self, group: str) -> None:
+        """Take every partition."""
+        with self.changed:
+            state = self._groups.get(group)
+            if state is None:
+                return
+            state.targets = {}
+            told = list(state.members.values())
+        for moved in told:
+            moved()
+        self._rebalance(state)
 
     def _rebalance(self, state: _Group) -> None:
         """Set new targets and tell the members; never with the lock held, since they take their lanes' locks."""

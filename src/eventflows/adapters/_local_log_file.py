@@ -238,6 +238,16 @@ class FileLog:
             self._remove(connection, grp, [row[0] for row in rows])
         self._tell(group)
 
+    def revoke(self, group: str) -> None:
+        """Take every partition."""
+        self._make()
+        with self._file.writing() as connection:
+            connection.execute("UPDATE log_shares SET target=NULL WHERE grp=?", (self._group(connection, group),))
+        self._tell(group)
+        with self._file.writing() as connection:
+            self._rebalance(connection, self._group(connection, group))
+        self._tell(group)
+
     def _bury(self, group: str) -> None:
         """End the members whose process has ended: a claim of theirs ended badly."""
         moment = time.monotonic()
