@@ -50,6 +50,7 @@ class TestAsServiceBus(AdapterConformance):
     harness = ServiceBusHarness
 
 
+@pytest.mark.trial
 class TestAsKafkaInAFile(AdapterConformance):
     """As Kafka, in a file."""
 

@@ -40,6 +40,16 @@ _FIND: Final = (
 )
 
 
+def logs_in(path: str, sync: str = "normal") -> list[str]:
+    """Give the names of the logs in a file, sorted."""
+    if not check_header(path):
+        return []
+    with shared_file(path, sync).reading() as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='logs'").fetchone():
+            return []
+        return [row[0] for row in connection.execute("SELECT name FROM logs ORDER BY name").fetchall()]
+
+
 class FileLog:
     """A log in a file.
 

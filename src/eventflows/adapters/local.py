@@ -223,12 +223,14 @@ def _place(
         return MemoryLog(partitions or PARTITIONS, clock=clock or time.monotonic, turn=seed or 0)
     if path is None:
         return MemoryStore(clock=clock or time.monotonic, seed=seed, exclusive=_fifo(name, emulate))
-    if emulate in LOGS:
-        from eventflows.adapters._local_log_file import FileLog
+    from eventflows.adapters._local_log_file import FileLog, logs_in
 
+    if emulate in LOGS:
         return FileLog(path, name, sync=sync, partitions=partitions, turn=seed)
     from eventflows.adapters._local_sqlite import SqliteStore
 
+    if name in logs_in(path, sync):
+        raise ConfigError(f"local://{name} is a log in {path}, not a queue: give all its URLs the same emulate=.")
     return SqliteStore(path, name, sync=sync, clock=clock, seed=seed, exclusive=_fifo(name, emulate))
 
 
@@ -358,9 +360,10 @@ class Adapter:
         if file is None:
             with _brokers_lock:
                 return sorted(name for name, path, _ in _brokers if path is None)
+        from eventflows.adapters._local_log_file import logs_in
         from eventflows.adapters._local_sqlite import names_in
 
-        return names_in(os.path.abspath(file))
+        return sorted({*names_in(os.path.abspath(file)), *logs_in(os.path.abspath(file))})
 
     def check(self) -> Sequence[Finding]:
         """Look whether the file can be used; one that is not there is not made."""
