@@ -9,7 +9,7 @@ import attrs
 
 from eventflows.adapters._local_emulate import Profile
 from eventflows.adapters._local_store import Grant, Word
-from eventflows.adapters.local import Answered, LocalChunk, LocalPublisher, LocalSubscriber
+from eventflows.adapters.local import Answered, LocalChunk, LocalPublisher, LocalSubscriber, Receipt
 from eventflows.errors import BrokerError, CapabilityError
 from eventflows.message import Batch, Chunk, Delivery, Lane, Message
 from eventflows.policy import Settlement, Verdict
@@ -34,6 +34,8 @@ class QueueSubscriber(LocalSubscriber):
         self._lease = float(str(options.get("lease", profile.lease)))
         self._lanes = profile.capabilities.ordering == "lane"
         self._expiries = 0
+        self._since: dict[int, float] = {}
+        """By the grant, for as long as something of it is held: when it was handed out."""
 
     def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
         """Take messages; a lane with a message that was taken back, and did not come again, is lost."""
@@ -70,6 +72,9 @@ class QueueSubscriber(LocalSubscriber):
 
     def _fresh(self, grant: Grant) -> Sequence[Chunk]:
         self._mark_expired()  # before what came again gets its new receipt
+        held = {id(receipt.grant) for chunk in self._chunks for receipt in [chunk.receipt(0), *chunk.renewed.values()]}
+        self._since = {one: since for one, since in self._since.items() if one in held}
+        self._since[id(grant)] = self._store.clock()
         most = self._profile.max_deliveries
         spent = [] if most is None else [index for index, attempt in grant.attempts.items() if attempt > most]
         if spent and self.capabilities.dead_letter:
@@ -130,8 +135,31 @@ class QueueSubscriber(LocalSubscriber):
     def extend(
         self, held: Sequence[Delivery | Lane], seconds: float, *, timeout: float = 10.0
     ) -> Sequence[ExtendResult]:
-        """Keep deliveries for longer, as the broker does."""
-        return super().extend(held, self._lease if self._profile.fixed_lease else seconds, timeout=timeout)
+        """Keep deliveries for longer, as the broker does: for its own time, or no longer than it allows in all."""
+        if self._profile.fixed_lease:
+            seconds = self._lease
+        longest = self.capabilities.lease_limit
+        if longest is None:
+            return super().extend(held, seconds, timeout=timeout)
+        end = self._store.clock() + seconds
+        over = [isinstance(one, Delivery) and end > self._first(one) + longest for one in held]
+        asked = [one for one, refused in zip(held, over, strict=True) if not refused]
+        given = iter(super().extend(asked, seconds, timeout=timeout) if asked else ())
+        return [
+            ExtendResult(one, None, self._too_long(one)) if refused else next(given)
+            for one, refused in zip(held, over, strict=True)
+        ]
+
+    def _first(self, delivery: Delivery) -> float:
+        grant = delivery.native.grant if isinstance(delivery.native, Receipt) else None
+        return self._since.get(id(grant), float("inf"))
+
+    def _too_long(self, one: Delivery | Lane) -> BrokerError:
+        what = one.position if isinstance(one, Delivery) else one.name
+        return BrokerError(
+            f"{self._location.text}: {what} would be held for more than {self.capabilities.lease_limit:g} s in all; "
+            "it comes again when its lease ends."
+        )
 
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
         """Look at what waits."""
