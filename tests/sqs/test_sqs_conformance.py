@@ -1,0 +1,31 @@
+"""SQS sits the adapter suite and the runner suite, standard and FIFO, on ElasticMQ."""
+
+from __future__ import annotations
+
+from sqs_harness import SqsFifoHarness, SqsHarness
+
+from eventflows.testing import AdapterConformance, RunnerConformance
+
+
+class TestSqs(AdapterConformance):
+    """Standard queues."""
+
+    harness = SqsHarness
+
+
+class TestSqsFifo(AdapterConformance):
+    """FIFO queues."""
+
+    harness = SqsFifoHarness
+
+
+class TestRunnerOnSqs(RunnerConformance):
+    """The runner, over standard queues."""
+
+    harness = SqsHarness
+
+
+class TestRunnerOnSqsFifo(RunnerConformance):
+    """The runner, over FIFO queues."""
+
+    harness = SqsFifoHarness
