@@ -148,9 +148,7 @@ class Gate:
         return status, content
 
     @staticmethod
-    def _pass_on(
-        headers: Mapping[str, str], body: bytes, onward: http.client.HTTPConnection
-    ) -> tuple[int, bytes]:
+    def _pass_on(headers: Mapping[str, str], body: bytes, onward: http.client.HTTPConnection) -> tuple[int, bytes]:
         kept = {name: value for name, value in headers.items() if name.lower() not in ("content-length", "host")}
         try:
             onward.request("POST", "/", body, kept)

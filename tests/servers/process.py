@@ -50,7 +50,9 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.stop)
 
-    def start(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, within: float = 60) -> None:
+    def start(
+        self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, within: float = 60
+    ) -> None:
         """Start it, and wait until it listens."""
         log = self.folder / "log"
         with log.open("ab") as output:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import attrs
-from sqs_errors import CLASSES, CODES
 
 from eventflows.adapters._sqs_errors import translate
 from eventflows.adapters._sqs_wire import MAX_BYTES
@@ -20,6 +19,7 @@ from eventflows.testing import Faults, Harness
 from servers.elasticmq import ACCOUNT, REGION, elasticmq
 from servers.gate import Gate, SqsFaults
 from servers.process import free_port
+from sqs_errors import CLASSES, CODES
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",

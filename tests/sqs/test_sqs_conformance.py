@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sqs_harness import SqsFifoHarness, SqsHarness
-
 from eventflows.testing import AdapterConformance, RunnerConformance
+from sqs_harness import SqsFifoHarness, SqsHarness
 
 
 class TestSqs(AdapterConformance):

@@ -127,7 +127,6 @@ CLASSES: Final[Mapping[str, Row]] = {
     "ConnectionError": (ConnectionFailedError, True, _REACH),
     "HTTPClientError": (ConnectionFailedError, True, _REACH),
     "IncompleteReadError": (OutcomeUnknownError, True, _AGAIN),
-    "ReadTimeout": (OutcomeUnknownError, True, _AGAIN),
     "ResponseStreamingError": (OutcomeUnknownError, True, _AGAIN),
     "ResponseParserError": (BrokerError, True, "See whether the endpoint is SQS."),
     "MetadataRetrievalError": (AuthenticationError, True, _CREDENTIALS),
