@@ -10,6 +10,7 @@ import http.server
 import json
 import socket
 import threading
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,9 +44,13 @@ class Gate:
         self.lock = threading.RLock()
         self.calls: list[str] = []
         """Every action that came in, in order."""
+        self.asked: list[dict[str, Any]] = []
+        """Their parameters, and who signed them."""
         self.on_call: list[Callable[[str, str], Answer | bool]] = []
         """Asked for each request, with queue and action; True passes it on."""
         self.on_entry: list[EntryRule] = []
+        self.on_answer: list[Callable[[str, bytes], bytes]] = []
+        """Changes what the server answered, by action."""
         self.frozen: dict[tuple[str, str], threading.Event] = {}
         self.received: dict[str, dict[str, Any]] = {}
         """By receipt handle: what the server gave, with its queue."""
@@ -113,7 +118,12 @@ class Gate:
     def answer(self, headers: Mapping[str, str], body: bytes, onward: http.client.HTTPConnection) -> Answer:
         """Answer one request."""
         action = headers.get("X-Amz-Target", "").rpartition(".")[2]
-        asked = json.loads(body or b"{}")
+        if action:
+            asked = json.loads(body or b"{}")
+        else:  # STS speaks forms
+            asked = dict(urllib.parse.parse_qsl(body.decode()))
+            action = str(asked.get("Action", ""))
+        self.asked.append({**asked, "Authorization": headers.get("Authorization", "")})
         queue = str(asked.get("QueueUrl", asked.get("QueueName", ""))).rsplit("/", 1)[-1]
         self.calls.append(action)
         event = self.frozen.get((queue, action))
@@ -142,6 +152,8 @@ class Gate:
             status, content = self._pass_on(headers, body, onward)
         if refused and status == 200:
             content = _with_failures(content, refused)
+        for change in list(self.on_answer):
+            content = change(action, content)
         if action == "ReceiveMessage" and status == 200:
             for message in json.loads(content).get("Messages", ()):
                 self.received[message["ReceiptHandle"]] = {**message, "queue": queue}
