@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
-from sqs_harness import ENVIRONMENT
 
 from eventflows import ConfigError, Message, open_publisher, open_subscriber
 from eventflows.errors import AuthenticationError, MissingExtraError, NotFoundError
 from servers.gate import Gate, refusal
 from servers.moto import moto
+from sqs_harness import ENVIRONMENT
 
 ROLE = "arn:aws:iam::111111111111:role/worker"
 OTHER_ACCOUNT = "111111111111"
@@ -166,6 +166,6 @@ def test_missing_client_names_the_extra() -> None:
         "    except Exception as error: print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == [
-        f"{MissingExtraError.__name__} sqs:// needs boto3. Install eventflows[sqs]."
-    ] * 2, done.stderr
+    assert (
+        done.stdout.splitlines() == [f"{MissingExtraError.__name__} sqs:// needs boto3. Install eventflows[sqs]."] * 2
+    ), done.stderr

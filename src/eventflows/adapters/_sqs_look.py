@@ -12,6 +12,7 @@ from eventflows.adapters._sqs_held import Holding
 from eventflows.adapters._sqs_place import Place
 from eventflows.adapters._sqs_polls import MOST
 from eventflows.adapters._sqs_queue import Queue, attributes, bounded
+from eventflows.errors import CapabilityError
 from eventflows.message import Delivery
 from eventflows.protocols import Backlog
 
@@ -32,6 +33,9 @@ def backlog(queue: Queue, place: str, held: int, timeout: float) -> Backlog | No
 
 def peek(queue: Queue, place: str, limit: int, start: str | None, timeout: float) -> list[Delivery]:
     """Receive what waits, give it back, and show it oldest first."""
+    fifo = queue.url.endswith(".fifo")
+    if start is not None and not fifo:
+        raise CapabilityError(f"{place}: a standard queue has no positions to begin after; leave start= out.")
     deadline = time.monotonic() + timeout
     natives: list[dict[str, Any]] = []
     try:
@@ -45,7 +49,6 @@ def peek(queue: Queue, place: str, limit: int, start: str | None, timeout: float
                 break
     finally:
         _show(queue, natives)
-    fifo = queue.url.endswith(".fifo")
     natives.sort(key=lambda native: (int(native["Attributes"].get("SentTimestamp", 0)), _number(native)))
     holding = Holding(place, queue.url, fifo)
     ids = [native["MessageId"] for native in natives]
