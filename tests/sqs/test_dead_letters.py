@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from eventflows import CapabilityError, Message, open_publisher, open_subscriber, subscriber
+from eventflows import CapabilityError, Message, open_subscriber, subscriber
 from eventflows.errors import BrokerError, ConnectionFailedError, HaltedError, TooLargeError
-from eventflows.message import Delivery
 from eventflows.policy import RetryPolicy, Settlement, Verdict
-from eventflows.testing.cases import PLENTY, Taken, spread
+from eventflows.testing.cases import PLENTY, Taken
 from sqs_harness import ACCOUNT, REGION, SqsHarness
+from sqs_use import publish, read, receive
 
 ONCE = RetryPolicy(attempts=1)
 
@@ -29,30 +29,6 @@ def redriven(broker: SqsHarness, *, receives: int = 3) -> tuple[str, str]:
         QueueUrl=broker.direct_url(name), Attributes={"RedrivePolicy": json.dumps(policy)}
     )
     return name, dead
-
-
-def publish(broker: SqsHarness, name: str, *messages: Message) -> None:
-    """Publish, everything confirmed."""
-    with open_publisher(broker.source_url(name)) as made:
-        assert [one.error for one in made.publish(messages)] == [None] * len(messages)
-
-
-def receive(adapter: Any, count: int = 1) -> list[Taken]:
-    """Receive so many messages."""
-    taken: list[Taken] = []
-    for _ in range(20):
-        taken += spread(adapter.receive(count - len(taken), max_bytes=PLENTY, timeout=1.0))
-        if len(taken) >= count:
-            break
-    return taken
-
-
-def read(url: str, count: int = 1) -> list[Delivery]:
-    """Read messages and acknowledge them."""
-    with open_subscriber(url) as reader:
-        taken = receive(reader, count)
-        reader.settle([Settlement(verdict=Verdict.ACK, spans=[one.span for one in taken])], durable=True)
-        return [one.delivery for one in taken]
 
 
 def bury(adapter: Any, taken: Sequence[Taken], **more: str) -> list[type[BrokerError]]:

@@ -34,15 +34,13 @@ def backlog(queue: Queue, place: str, held: int, timeout: float) -> Backlog | No
 def peek(queue: Queue, place: str, limit: int, start: str | None, timeout: float) -> list[Delivery]:
     """Receive what waits, give it back, and show it oldest first."""
     fifo = queue.url.endswith(".fifo")
-    if start is not None and not fifo:
-        raise CapabilityError(f"{place}: a standard queue has no positions to begin after; leave start= out.")
+    if start is not None:
+        raise CapabilityError(f"{place}: a queue has no positions to begin after; leave start= out.")
     deadline = time.monotonic() + timeout
     natives: list[dict[str, Any]] = []
     try:
-        # What `start` passes over must be received, too: the service has no positions.
-        while start is not None or len(natives) < limit:
-            count = MOST if start is not None else min(MOST, limit - len(natives))
-            call = functools.partial(_receive, queue, count)
+        while len(natives) < limit:
+            call = functools.partial(_receive, queue, min(MOST, limit - len(natives)))
             more = bounded(call, place, "ReceiveMessage", max(deadline - time.monotonic(), 0.1))
             natives += more
             if not more or time.monotonic() >= deadline:
@@ -51,10 +49,7 @@ def peek(queue: Queue, place: str, limit: int, start: str | None, timeout: float
         _show(queue, natives)
     natives.sort(key=lambda native: (int(native["Attributes"].get("SentTimestamp", 0)), _number(native)))
     holding = Holding(place, queue.url, fifo)
-    ids = [native["MessageId"] for native in natives]
-    if start in ids:
-        natives = natives[ids.index(start) + 1 :]
-    seen = [one for chunk in holding.chunks(holding.arrived(natives[:limit], LOOK)) for one in chunk]
+    seen = [one for chunk in holding.chunks(holding.arrived(natives, LOOK)) for one in chunk]
     for one in seen:
         one.lease_until = None
     return seen
