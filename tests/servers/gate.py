@@ -29,7 +29,7 @@ OPERATIONS = {
 Answer = tuple[int, bytes] | None
 """Status and body; None: the connection is cut."""
 EntryRule = Callable[[str, Mapping[str, Any]], str | None]
-"""Gives the error code of an entry of a batch, or None."""
+"""Gives the error code of an entry of a batch, or None; asked with the action, the entry and, in it, its Queue."""
 
 
 class Gate:
@@ -139,7 +139,9 @@ class Gate:
         if "Entries" in asked and self.on_entry:
             passed = []
             for entry in asked["Entries"]:
-                code = next(filter(None, (rule(action, entry) for rule in list(self.on_entry))), None)
+                code = next(
+                    filter(None, (rule(action, {**entry, "Queue": queue}) for rule in list(self.on_entry))), None
+                )
                 if code is None:
                     passed.append(entry)
                 else:
@@ -226,7 +228,7 @@ class SqsFaults:
 
         def rule(action: str, entry: Mapping[str, Any]) -> str | None:
             with self._gate.lock:
-                if action not in actions or not left[0] or not match(entry):
+                if entry["Queue"] != self._queue or action not in actions or not left[0] or not match(entry):
                     return None
                 left[0] -= 1
                 return _code_of(error)
@@ -247,7 +249,7 @@ class SqsFaults:
 
         def fits(entry: Mapping[str, Any]) -> bool:
             native = self._gate.received.get(entry["ReceiptHandle"])
-            if native is None or native["queue"] != self._queue:
+            if native is None:
                 return False
             message = read(native, read_body(native), fifo=False)
             return match(Delivery(message=message, source="", position="", identity=""))
