@@ -227,7 +227,7 @@ class SqsSubscriber:
             for entry in dict.fromkeys(entries)
             if entry is not None and self._holding.ours(entry)
         ]
-        able = [(entry, length) for entry, length in asked if now + length > entry.until]
+        able = [(entry, length) for entry, length in asked if length > 0]
         answers = self._batches.hide(able, now + timeout) if able else []
         errors = {id(entry): error for (entry, _), error in zip(able, answers, strict=True)}
         for (entry, length), error in zip(able, answers, strict=True):
