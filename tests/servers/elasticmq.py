@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 from servers.maven import jars
-from servers.process import Server, free_port, needs
+from servers.process import Server, free_port
 
 VERSION = "1.7.1"
 REGION = "eu-west-1"
@@ -29,7 +30,7 @@ class ElasticMq:
         settings = server.folder / "elasticmq.conf"
         settings.write_text(_SETTINGS.format(port=server.port, region=REGION, account=ACCOUNT))
         server.start(
-            [needs("java", "ElasticMQ runs on it"), "-Xmx384m", f"-Dconfig.file={settings}", "-cp", f"{libraries}/*",
+            ["java", "-Xmx384m", f"-Dconfig.file={settings}", "-cp", os.pathsep.join(map(str, libraries)),
              "org.elasticmq.server.Main"],
         )  # fmt: skip
         self.server = server

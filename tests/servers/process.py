@@ -12,20 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 
-import pytest
-
 from eventflows.testing import wait_until
-
-
-def needs(tool: str, why: str) -> str:
-    """Find a tool; without it the test is skipped, or, where everything must be there (CI=true), fails."""
-    found = shutil.which(tool)
-    if found is None:
-        text = f"{tool} is not installed: {why}"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(text)
-        pytest.skip(text, allow_module_level=True)
-    return found
 
 
 def free_port() -> int:
