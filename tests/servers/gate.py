@@ -15,7 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eventflows.adapters._sqs_wire import read, read_body
-from eventflows.errors import BrokerError, NotFoundError, PermissionDeniedError, ThrottledError
+from eventflows.errors import (
+    AuthenticationError,
+    BrokerError,
+    InvalidMessageError,
+    LeaseLostError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    ThrottledError,
+    TooLargeError,
+)
 from eventflows.message import Delivery, Message
 
 OPERATIONS = {
@@ -183,17 +193,26 @@ def _with_failures(content: bytes, refused: Sequence[tuple[dict[str, Any], str]]
     answer = json.loads(content)
     failed = answer.setdefault("Failed", [])
     for entry, code in refused:
-        sender = code in ("AccessDenied", "ReceiptHandleIsInvalid", "InvalidMessageContents")
+        sender = code not in _THEIR_FAULT
         failed.append({"Id": entry["Id"], "Code": code, "SenderFault": sender, "Message": "an injected failure"})
     return json.dumps(answer).encode()
 
 
+_CODE_OF: Mapping[type[BrokerError], str] = {
+    AuthenticationError: "InvalidClientTokenId",
+    InvalidMessageError: "InvalidMessageContents",
+    LeaseLostError: "ReceiptHandleIsInvalid",
+    NotFoundError: "QueueDoesNotExist",
+    OutcomeUnknownError: "RequestTimeout",
+    PermissionDeniedError: "AccessDenied",
+    ThrottledError: "RequestThrottled",
+    TooLargeError: "MessageTooLong",
+}
+_THEIR_FAULT = ("InternalError", "RequestThrottled", "RequestTimeout", "ThrottlingException")
+
+
 def _code_of(error: BrokerError) -> str:
-    if isinstance(error, PermissionDeniedError):
-        return "AccessDenied"
-    if isinstance(error, ThrottledError):
-        return "RequestThrottled"
-    return "QueueDoesNotExist" if isinstance(error, NotFoundError) else "InternalError"
+    return _CODE_OF.get(type(error), "InternalError")
 
 
 class SqsFaults:
