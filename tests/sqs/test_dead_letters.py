@@ -123,6 +123,17 @@ def test_flow_puts_what_fails_there(broker: SqsHarness) -> None:
     assert [one.message.headers["ef-reason"] for one in read(broker.source_url(dead))] == ["attempts used up"]
 
 
+@pytest.mark.parametrize(("receives", "warned"), [(4, True), (5, False)])
+def test_flow_warns_when_the_service_gives_up_first(
+    broker: SqsHarness, caplog: pytest.LogCaptureFixture, receives: int, warned: bool
+) -> None:
+    """More attempts than maxReceiveCount is worth one line at the start."""
+    name, _ = redriven(broker, receives=receives)
+    flow = subscriber(broker.source_url(name), retry=RetryPolicy(attempts=5))(lambda input: None)
+    flow.run(until_idle=0.1, signals=False)
+    assert [f"after {receives} deliveries" in one.getMessage() for one in caplog.records] == [True] * warned
+
+
 def test_unreadable_policy_counts_as_none(broker: SqsHarness) -> None:
     """Without sqs:GetQueueAttributes the flow halts, the message unmoved, and reading dead letters is refused."""
     name, _ = redriven(broker)

@@ -98,7 +98,9 @@ class SqsSubscriber:
             place=self._location.text,
         )
         self.capabilities = attrs.evolve(
-            self.capabilities, dead_letter=queue.dead_letter_url is not None, max_publish_bytes=queue.largest
+            self.capabilities,
+            dead_letter=queue.dead_letter_url is not None,
+            max_deliveries=queue.max_receives,
         )
         self._queue, self._closed, self.ready = queue, False, True
 

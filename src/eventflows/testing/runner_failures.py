@@ -116,6 +116,10 @@ class Attempts(FlowCases):
         self.publish(b"again")
         self.run(self.flow(calls, retry=RetryPolicy(delay=0.01, max_delay=0.01, hold=hold)), limit=1)
         [waited] = gaps(calls.begun[b"again"])
+        ordered = self.can.ordering != "none" and self.can.release != "free"
+        if hold < delay and (ordered or self.can.redeliver_delay < delay):
+            assert waited < delay, "what nobody can wait for is capped at `hold`"
+            return
         assert waited >= delay - EARLY
 
     @pytest.mark.parametrize(
