@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from eventflows.testing import AdapterConformance, RunnerConformance
 from sqs_harness import SqsFifoHarness, SqsHarness
 
@@ -18,12 +20,14 @@ class TestSqsFifo(AdapterConformance):
     harness = SqsFifoHarness
 
 
+@pytest.mark.trial
 class TestRunnerOnSqs(RunnerConformance):
     """The runner, over standard queues."""
 
     harness = SqsHarness
 
 
+@pytest.mark.trial
 class TestRunnerOnSqsFifo(RunnerConformance):
     """The runner, over FIFO queues."""
 
