@@ -29,7 +29,8 @@ class Polls:
 
     Args:
         call: Makes one ReceiveMessage, of so many messages and seconds; gives boto3's messages.
-        hand_back: Takes entries that nobody will work on.
+        hand_back: Takes entries that nobody will work on; returns at once.
+        give_up: The same of what comes after the end; returns when they are back.
         holding: Where arrivals are noted.
         most: Polls at once.
         visibility: Seconds of the lease.
@@ -40,6 +41,7 @@ class Polls:
         self,
         call: Callable[[int, int], list[dict[str, Any]]],
         hand_back: Callable[[list[Entry]], None],
+        give_up: Callable[[list[Entry]], None],
         holding: Holding,
         *,
         most: int,
@@ -48,6 +50,7 @@ class Polls:
     ) -> None:
         self._call = call
         self._hand_back = hand_back
+        self._give_up = give_up
         self._holding = holding
         self._most = most
         self._visibility = visibility
@@ -137,20 +140,32 @@ class Polls:
         except Exception as failure:  # noqa: BLE001 - raised to whoever receives next
             error = failure
         with self._changed:
-            self._out -= 1
-            self._reserved -= count
-            fresh = self._holding.arrived(natives, self._visibility) if natives and not self._closed else []
             late = natives if self._closed else []
-            self._buffer.extend(fresh)
-            self._busy = bool(natives)
-            if natives:
-                self._seen = time.monotonic()
-            if error is not None and not self._closed:
-                self._error = error
-            self._changed.notify_all()
-        if late:
-            now = time.monotonic()
-            self._hand_back([Entry(native, now, now, False) for native in late])
+            if not late:
+                self._arrived(count, natives, error)
+                return
+        now = time.monotonic()
+        try:
+            self._give_up([Entry(native, now, now, False) for native in late])
+        finally:
+            with self._changed:  # only now: whoever closes waits until they are back
+                self._arrived(count, [], None)
+
+    def _arrived(self, count: int, natives: list[dict[str, Any]], error: BaseException | None) -> None:
+        self._out -= 1
+        self._reserved -= count
+        if natives:
+            self._buffer.extend(self._holding.arrived(natives, self._visibility))
+            self._seen = time.monotonic()
+        self._busy = bool(natives)
+        if error is not None and not self._closed:
+            self._error = error
+        self._changed.notify_all()
+
+    def settle_down(self, timeout: float) -> None:
+        """Wait until no poll is out; none begins while nobody receives."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._out, timeout)
 
     def wake(self) -> None:
         """Let a receive that waits, or the next one, return early."""

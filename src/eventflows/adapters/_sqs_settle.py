@@ -54,6 +54,11 @@ class Batches:
             words = [{"ReceiptHandle": entry.handle, "VisibilityTimeout": 0} for entry in reversed(entries[part])]
             self._threads.start(functools.partial(self._one, "change_message_visibility_batch", self._url, words))
 
+    def give_up(self, entries: Sequence[Entry]) -> None:
+        """Make messages visible again, before this returns."""
+        words = [{"ReceiptHandle": entry.handle, "VisibilityTimeout": 0} for entry in reversed(entries)]
+        self._one("change_message_visibility_batch", self._url, words)
+
     def close(self) -> None:
         """Let the threads end."""
         self._threads.close()

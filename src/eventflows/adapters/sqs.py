@@ -57,6 +57,9 @@ from eventflows.protocols import (
 
 __all__ = ["ADAPTER", "CAPABILITIES", "SqsPublisher", "SqsSubscriber"]
 
+SETTLE_DOWN: Final = 1.2
+"""Seconds: a little more than a poll of a queue that is not silent takes."""
+
 _Said = list[tuple[Entry, Settlement]]
 
 
@@ -92,6 +95,7 @@ class SqsSubscriber:
         self._polls = Polls(
             self._receive,
             self._hand_back,
+            self._batches.give_up,
             self._holding,
             most=int(number(self._options, "receivers")),
             visibility=self._visibility,
@@ -153,6 +157,9 @@ class SqsSubscriber:
                 f"{self._location.text} has no redrive policy that can be read, so it keeps no dead letters. "
                 "Set one, allow sqs:GetQueueAttributes, or give the flow dead_letter=."
             )
+        if any(one.verdict is Verdict.RELEASE for one in settlements):
+            # Else a poll that is out would take at once what is handed back here.
+            self._polls.settle_down(min(SETTLE_DOWN, timeout / 2))
         said, failures = self._ours(settlements)
         self._holding.drop(entry for entry, _ in said)
         answers = self._carry_out(queue, said, deadline)
