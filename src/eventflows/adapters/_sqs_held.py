@@ -66,8 +66,11 @@ class SqsChunk(Chunk):
 
     def __init__(self, entries: list[Entry], build: Callable[[Entry], Delivery], fifo: bool) -> None:
         natives = [entry.native for entry in entries]
-        keys = [read_key(native, fifo=fifo) for native in natives]
-        types = [read_type(native) for native in natives]
+        keys: list[str | None] = []
+        types: list[str | None] = []
+        if fifo or any("MessageAttributes" in native for native in natives):
+            keys = [read_key(native, fifo=fifo) for native in natives]
+            types = [read_type(native) for native in natives]
         super().__init__(
             [entry.body for entry in entries],
             lambda index: build(entries[index]),

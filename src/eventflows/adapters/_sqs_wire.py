@@ -152,7 +152,7 @@ def token(text: str) -> str:
 def read_body(native: Mapping[str, Any]) -> bytes:
     """Read the body of a received message."""
     body = str(native["Body"]).encode("utf-8", "surrogatepass")
-    encoding = _value(native, ENCODING)
+    encoding = _value(native, ENCODING) if "MessageAttributes" in native else None
     if encoding is None:
         return body
     if encoding == "empty" and body == _EMPTY_BODY.encode():
