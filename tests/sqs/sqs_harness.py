@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -144,6 +145,26 @@ class SqsHarness(Harness):
     def translate(self, error: BaseException) -> BrokerError:
         """Translate as the adapter does."""
         return translate(error, "sqs://eu-west-1/orders")
+
+
+class SqsRedriveHarness(SqsHarness):
+    """Standard queues with a redrive policy: dead letters have a place of the broker's own."""
+
+    name = "SQS with a redrive policy"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What is claimed once the policy has been read."""
+        return attrs.evolve(super().capabilities, dead_letter=True)
+
+    def create(self, name: str) -> None:
+        """Make the queue, and one for its dead letters."""
+        super().create(f"{name}-dead")
+        super().create(name)
+        policy = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead", "maxReceiveCount": 1000}
+        self._direct.set_queue_attributes(
+            QueueUrl=self.direct_url(name), Attributes={"RedrivePolicy": json.dumps(policy)}
+        )
 
 
 class _Keyed:

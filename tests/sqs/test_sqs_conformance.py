@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventflows.testing import AdapterConformance, RunnerConformance
-from sqs_harness import SqsFifoHarness, SqsHarness
+from sqs_harness import SqsFifoHarness, SqsHarness, SqsRedriveHarness
 
 
 class TestSqs(AdapterConformance):
@@ -18,6 +18,13 @@ class TestSqsFifo(AdapterConformance):
     """FIFO queues."""
 
     harness = SqsFifoHarness
+
+
+@pytest.mark.trial
+class TestSqsRedrive(AdapterConformance):
+    """Standard queues with a redrive policy."""
+
+    harness = SqsRedriveHarness
 
 
 @pytest.mark.trial
