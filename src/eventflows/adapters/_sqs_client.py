@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,6 +21,15 @@ ROLE_SECONDS: Final = 3600
 ROLE_SESSION: Final = "eventflows"
 
 _making = threading.Lock()  # a client is made by one thread at a time (boto3, "Multithreading")
+
+
+def _after_fork() -> None:
+    global _making
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def installed() -> None:

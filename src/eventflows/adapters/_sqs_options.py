@@ -10,7 +10,7 @@ import attrs
 
 from eventflows.adapters._sqs_held import LONGEST_HOLD
 from eventflows.adapters._sqs_place import FORM, place_of
-from eventflows.adapters._sqs_wire import MAX_ATTRIBUTES, MAX_BYTES
+from eventflows.adapters._sqs_wire import MAX_BYTES
 from eventflows.errors import ConfigError
 from eventflows.protocols import Capabilities, Location, Option
 
@@ -37,8 +37,6 @@ CAPABILITIES: Final = Capabilities(
     max_publish_bytes=MAX_BYTES,
 )
 """Of a standard queue. Headers have no limit of number: what ten attributes do not hold is packed into one."""
-
-assert CAPABILITIES.max_headers is None and MAX_ATTRIBUTES == 10  # noqa: S101, PT018 - the claim above
 
 
 def capabilities(location: Location, options: Mapping[str, object]) -> Capabilities:
