@@ -165,7 +165,7 @@ def test_flow_goes_on_when_the_service_refuses_for_a_while(broker: SqsHarness, c
 
 
 def test_flow_goes_on_when_the_endpoint_flaps(broker: SqsHarness) -> None:
-    """An endpoint that cuts every fifth call off costs repetitions, and no message."""
+    """An endpoint that cuts every twelfth call off costs repetitions, and no message."""
     name = broker.fresh()
     broker.create(name)
     publish(broker, name, *numbered(60))
@@ -173,7 +173,7 @@ def test_flow_goes_on_when_the_endpoint_flaps(broker: SqsHarness) -> None:
 
     def rule(queue: str, action: str) -> object:
         count[0] += queue == name
-        return None if queue == name and count[0] % 5 == 4 else True
+        return None if queue == name and count[0] % 12 == 11 else True
 
     broker._gate.on_call.append(rule)  # type: ignore[arg-type]
     assert len(through(broker, name, 60)) == 60
