@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 Side = Literal["source", "destination"]
 
-_BUILT_IN: Final = {"local": "eventflows.adapters.local"}
+_BUILT_IN: Final = {
+    "local": "eventflows.adapters.local",
+    "sqs": "eventflows.adapters.sqs",
+    # A queue URL as the service writes it.
+    "https": "eventflows.adapters.sqs",
+    "http": "eventflows.adapters.sqs",
+}
 _ENTRY_POINTS: Final = "eventflows.adapters"
 _SECRET_WORDS: Final = re.compile(
     r"pass(word|wd|phrase)?|secret|token|(api|access|account|private|master)[_-]?key|shared[_-]?access|credential"

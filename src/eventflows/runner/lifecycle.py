@@ -144,6 +144,13 @@ class Runner:
                 "flow %s: dead letters of %s have no place, so a message that cannot be handled halts the flow; "
                 "give it dead_letter= to go on.", plan.name, plan.source,
             )  # fmt: skip
+        most = subscriber.capabilities.max_deliveries
+        if most is not None and plan.retry.attempts > most:
+            _log.warning(
+                "flow %s: %s puts a message with its dead letters after %d deliveries, before its %d attempts are "
+                "used up when they are spread over several processes; allow more there, or fewer here.",
+                plan.name, plan.source, most, plan.retry.attempts,
+            )  # fmt: skip
         workers = self._workers(publisher)
         stack.callback(self._end_workers, workers)
         outbox = self._outbox(publisher, plan.destination, "outputs")

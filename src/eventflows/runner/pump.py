@@ -198,10 +198,10 @@ class Pump:
             ideal = FIRST_HELD if average is None else plan.workers * HOLD_SECONDS / max(average, 1e-6)
             cap = max(int(min(max(ideal, 2 * plan.workers), MOST_HELD)), 2 * plan.workers * (plan.batch or 1))
         room = min(cap - self._hands.count, self._subscriber.capabilities.max_receive)
-        if self._limit is not None:
-            room = min(room, self._limit - self._tally.finished - self._hands.count)
         if self._dispatch.waiting and room < cap // 4:
             room = 0  # a few at a time costs more than it brings, while the workers have something to do
+        if self._limit is not None:  # the last few are worth it: what waits may be waiting for its key
+            room = min(room, self._limit - self._tally.finished - self._hands.count)
         size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._hands.bytes - self._unconfirmed
         return (room, size) if room > 0 and size > 0 and not self._refused else (0, 0)
 
