@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from eventflows.secret import Secret
 ATTEMPTS = 4
 BUSY = frozenset({429, 502, 503, 504})
 IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
+READERS = 16  # accounts read at once
 MAX_WAIT = 30.0  # seconds; a server may ask for more, a caller at a prompt will not wait for it
 
 _WIRE = {
@@ -69,6 +71,16 @@ class User:
     """The name."""
     email: str | None = None
     """The address."""
+
+
+@attrs.frozen(kw_only=True)
+class ClusterListing:
+    """The listeners of every account that could be read."""
+
+    accounts: Mapping[str, list[Listener]]
+    """By user name, or by id where there is no name."""
+    refused: Mapping[str, str]
+    """Accounts that could not be read, each with the reason."""
 
 
 class EventListeners:
@@ -141,6 +153,33 @@ class EventListeners:
             self._ids[account] = user_id
         return [_listener(row) for row in self._pages(_path(str(user_id)))]
 
+    def all_listeners(self, api_keys: Mapping[str, str | Secret] | None = None) -> ClusterListing:
+        """List the listeners of every account of the cluster, several accounts at a time.
+
+        An account that cannot be read does not stop the others: it is in `refused`.
+
+        Args:
+            api_keys: Keys by user name; an account without one is read with the administrator's key.
+        """
+        keys = {name: Secret(key) if isinstance(key, str) else key for name, key in (api_keys or {}).items()}
+
+        def read(user: User) -> list[Listener] | str:
+            key = keys.get(user.username or user.id, self._admin)
+            try:
+                return [_listener(row) for row in self._pages(_path(user.id), key=key)]
+            except ListenersError as error:
+                return str(error)
+
+        users = self.users()
+        with ThreadPoolExecutor(READERS) as pool:
+            found = {
+                user.username or user.id: answer for user, answer in zip(users, pool.map(read, users), strict=True)
+            }
+        return ClusterListing(
+            accounts={name: answer for name, answer in found.items() if not isinstance(answer, str)},
+            refused={name: answer for name, answer in found.items() if isinstance(answer, str)},
+        )
+
     def get(self, user_id: str, listener_id: str | int) -> Listener:
         """Read one listener."""
         return _listener(self._call("GET", _path(user_id, listener_id)))
@@ -159,11 +198,11 @@ class EventListeners:
         """Delete a listener."""
         self._call("DELETE", _path(user_id, listener_id), empty=True)
 
-    def _pages(self, path: str, *, admin: bool = False) -> Iterator[dict[str, Any]]:
+    def _pages(self, path: str, *, admin: bool = False, key: Secret | None = None) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()
         params: dict[str, str] = {}
         while True:
-            answer = self._call("GET", path, admin=admin, params=params)
+            answer = self._call("GET", path, admin=admin, key=key, params=params)
             page = isinstance(answer, dict) and "results" in answer
             rows = answer["results"] if page else answer if isinstance(answer, list) else [answer]
             for row in rows if isinstance(rows, list) else [rows]:
@@ -184,11 +223,12 @@ class EventListeners:
         path: str,
         *,
         admin: bool = False,
+        key: Secret | None = None,
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         empty: bool = False,
     ) -> Any:  # noqa: ANN401 - JSON
-        key = self._admin if admin else self._key
+        key = key or (self._admin if admin else self._key)
         if key is None:
             name = "admin_api_key= (ALGORITHMIA_ADMIN_API_KEY)" if admin else "api_key= (ALGORITHMIA_API_KEY)"
             raise ConfigError(f"{method} {path} needs {name}, which is not given.")

@@ -178,3 +178,16 @@ def test_missing_administrator_key_is_said_before_any_call(api: Api) -> None:
     with pytest.raises(ConfigError, match="ALGORITHMIA_ADMIN_API_KEY"):
         EventListeners(api.url, api_key="k").users()
     assert api.asked == []
+
+
+def test_cluster_is_listed_with_each_key_and_names_what_was_refused(api: Api, client: EventListeners) -> None:
+    """One account that may not be read does not hide the others."""
+    api.say(200, {"results": [{"id": "1", "username": "ann"}]})
+    api.say(403, {"message": "not yours"})
+    first = client.all_listeners({"ann": "ann-key"})
+    api.say(200, {"results": [{"id": "2"}]})
+    api.say(200, [ROW])
+    second = client.all_listeners()
+    assert "not yours" in first.refused["ann"]
+    assert [one.id for one in second.accounts["2"]] == [7]
+    assert [asked[2] for asked in api.asked[1::2]] == ["Simple ann-key", "Simple admin-key"]
