@@ -191,3 +191,18 @@ def test_cluster_is_listed_with_each_key_and_names_what_was_refused(api: Api, cl
     assert "not yours" in first.refused["ann"]
     assert [one.id for one in second.accounts["2"]] == [7]
     assert [asked[2] for asked in api.asked[1::2]] == ["Simple ann-key", "Simple admin-key"]
+
+
+def test_get_is_tried_again_when_the_answer_is_cut(api: Api, client: EventListeners) -> None:
+    """A body shorter than it was said to be is a lost connection."""
+    api.say(200, b'{"id"', Content_Length="900")
+    api.say(200, ROW)
+    assert client.get("u", 7).id == 7
+
+
+def test_create_is_not_tried_again_when_the_answer_is_cut(api: Api, client: EventListeners) -> None:
+    """Whether the listener was made is not known, so nothing is sent twice."""
+    api.say(200, b'{"id"', Content_Length="900")
+    with pytest.raises(ListenersError, match="no answer"):
+        client.create("u", Listener(source_type="AmazonSQS"))
+    assert len(api.asked) == 1
