@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final
@@ -182,8 +181,8 @@ class Runner:
             if self._stop.is_set():
                 pump.draining = True
             if pump.draining and deadline is None:
-                deadline = time.monotonic() + self.plan.drain_timeout
-            if deadline is not None and (self._hurry.is_set() or time.monotonic() >= deadline):
+                deadline = self.plan.clock.now() + self.plan.drain_timeout
+            if deadline is not None and (self._hurry.is_set() or self.plan.clock.now() >= deadline):
                 self.error = pump.error or DrainTimeoutError(
                     f"flow {self.plan.name}: work was still going on after "
                     f"{'a second signal' if self._hurry.is_set() else f'{self.plan.drain_timeout:g} s'}; "
@@ -233,6 +232,7 @@ class Runner:
             timeout=self.plan.publish_timeout,
             post=self._inbox.post,
             name=f"eventflows {self.plan.name} {what}",
+            clock=self.plan.clock,
         )
 
     def _close_subscriber(self, subscriber: Subscriber) -> None:
