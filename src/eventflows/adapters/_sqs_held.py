@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from eventflows.adapters._sqs_wire import read, read_body, read_key, read_type
+from eventflows.adapters._sqs_wire import read, read_body, read_headers, read_key, read_type
 from eventflows.message import Chunk, Delivery, Lane
 
 LONGEST_HOLD: Final = 43_200
@@ -68,15 +68,18 @@ class SqsChunk(Chunk):
         natives = [entry.native for entry in entries]
         keys: list[str | None] = []
         types: list[str | None] = []
+        headers: list[dict[str, str]] = []
         if fifo or any("MessageAttributes" in native for native in natives):
             keys = [read_key(native, fifo=fifo) for native in natives]
             types = [read_type(native) for native in natives]
+            headers = [read_headers(native) for native in natives]
         super().__init__(
             [entry.body for entry in entries],
             lambda index: build(entries[index]),
             lane=entries[0].lane,
             keys=keys if any(key is not None for key in keys) else None,
             content_types=types if any(types) else None,
+            headers=headers if any(headers) else None,
             positions=[entry.id for entry in entries],
             attempt=max(attempt_of(native) for native in natives),
             lease_until=min(entry.until for entry in entries),

@@ -181,8 +181,8 @@ def read_type(native: Mapping[str, Any]) -> str | None:
     return _packed(native).get(TYPE) if found is None else found
 
 
-def read(native: Mapping[str, Any], body: bytes, *, fifo: bool) -> Message:
-    """Read a received message."""
+def read_headers(native: Mapping[str, Any]) -> dict[str, str]:
+    """Read the headers of a received message."""
     packed = _packed(native)
     headers = {
         name: _text(value)
@@ -190,10 +190,16 @@ def read(native: Mapping[str, Any], body: bytes, *, fifo: bool) -> Message:
         if name not in _OURS or (name == PACKED and not packed)
     }
     headers.update(packed.get("headers", {}))
+    return headers
+
+
+def read(native: Mapping[str, Any], body: bytes, *, fifo: bool) -> Message:
+    """Read a received message."""
+    packed = _packed(native)
     id = _value(native, ID)
     return Message(
         body,
-        headers=headers,
+        headers=read_headers(native),
         key=read_key(native, fifo=fifo),
         id=packed.get(ID, native["MessageId"]) if id is None else id,
         content_type=read_type(native),
