@@ -1,0 +1,74 @@
+"""Ways to make the stand-in misbehave. Every method runs on the server's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from amqp.frames import Performative
+from amqp.stored import Stored
+
+Refusal = tuple[str, str]
+"""A condition, and a text."""
+
+
+@attrs.define
+class _Planned:
+    operation: str
+    condition: str
+    left: int
+    match: Callable[[Stored], bool] | None
+
+
+class Faults:
+    """What goes wrong next.
+
+    The operations: `open` (tokens and links), `publish`, `receive`, `settle`, `extend` and `peek`.
+    """
+
+    def __init__(self) -> None:
+        self._planned: list[_Planned] = []
+        self._frozen: set[str] = set()
+        self.trace: Callable[[str, int, Performative], Any] | None = None
+        """Hears every frame that comes: container, channel, performative."""
+        self.delay = 0.0
+        """Seconds by which answers of management come late."""
+
+    def plan(
+        self, operation: str, condition: str, *, times: int = 1, match: Callable[[Stored], bool] | None = None
+    ) -> None:
+        """Refuse the next calls of an operation; with `match`, only those of messages that match."""
+        self._planned.append(_Planned(operation, condition, times, match))
+
+    def meets(self, operation: str, message: Stored | None = None) -> Refusal | None:
+        """Say why a call is refused; None: it is not."""
+        for planned in self._planned:
+            hit = planned.match is None or (message is not None and planned.match(message))
+            if planned.operation == operation and hit:
+                planned.left -= 1
+                if planned.left <= 0:
+                    self._planned.remove(planned)
+                return planned.condition, "refused, as it was told to"
+        return None
+
+    def freeze(self, operation: str) -> None:
+        """Answer no call of an operation."""
+        self._frozen.add(operation)
+
+    def thaw(self, operation: str) -> None:
+        """Answer again; what was not answered stays so."""
+        self._frozen.discard(operation)
+
+    def frozen(self, operation: str) -> bool:
+        """Whether calls of an operation are not answered."""
+        return operation in self._frozen
+
+    def later(self, answer: Callable[[], None]) -> None:
+        """Answer, perhaps late."""
+        if self.delay:
+            asyncio.get_running_loop().call_later(self.delay, answer)
+        else:
+            answer()
