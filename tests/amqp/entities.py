@@ -7,6 +7,7 @@ wall, too. What could not be asked of the real service is in the comments.
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import time
 import uuid
@@ -268,7 +269,8 @@ class Queue:
         state.until = time.time() + self.lock_seconds
         if state.timer is not None:
             state.timer.cancel()
-        state.timer = asyncio.get_running_loop().call_later(self.lock_seconds, self.close_session, name, lost=True)
+        end = functools.partial(self.close_session, name, lost=True)
+        state.timer = asyncio.get_running_loop().call_later(self.lock_seconds, end)
         for message in self.locked.values():
             if message.lock is not None and message.lock.holder is state.owner:
                 message.lock.until = state.until

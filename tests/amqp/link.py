@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from amqp.connection import Session
 
 CREDIT: Final = 1000
-MAX_MESSAGE: Final = 1024 * 1024
+MAX_MESSAGE: Final = 262_144  # of the Standard tier
 
 
 class Endpoint(Protocol):
