@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ class Owner:
         self._place = place
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._hangs = ""
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -36,6 +37,11 @@ class Owner:
     def hangs(self) -> str:
         """The call that never came back; empty: all did."""
         return self._hangs
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it belongs to the process that this one was forked from, and its thread is not here."""
+        return self._process != os.getpid()
 
     def start(self, call: Callable[[], T]) -> Future[T]:
         """Make a call after those before it, without waiting."""
@@ -66,12 +72,6 @@ class Owner:
     def end(self) -> None:
         """Let the thread end after the calls before."""
         self._calls.put(None)
-
-    def join(self, timeout: float) -> bool:
-        """Wait for the thread's end; false: it is left behind."""
-        deadline = time.monotonic() + timeout
-        self._thread.join(max(deadline - time.monotonic(), 0.0))
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (work := self._calls.get()) is not None:

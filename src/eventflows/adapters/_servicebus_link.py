@@ -13,7 +13,7 @@ import attrs
 from eventflows.adapters._servicebus_errors import OPEN, translate
 from eventflows.adapters._servicebus_held import lease_of
 from eventflows.adapters._servicebus_place import Place, client_of
-from eventflows.errors import BrokerError, LeaseLostError, OutcomeUnknownError
+from eventflows.errors import BrokerError, ConnectionFailedError, LeaseLostError, OutcomeUnknownError
 from eventflows.message import Chunk
 from eventflows.policy import Settlement, Verdict
 
@@ -76,11 +76,33 @@ class Link:
         except Exception as error:
             raise translate(error, place.text, OPEN) from error
 
-    def poll(self, most: int, deadline: float, woken: threading.Event) -> list[ServiceBusReceivedMessage]:
+    def _attach_again(self) -> None:
+        """Attach anew after the link was lost; what is held is then settled by its lock, while that lasts.
+
+        After an error the client has let its link go, and takes a word on a message only once it has another.
+        """
+        try:
+            self.receiver.__enter__()
+        except Exception as error:
+            raise translate(error, self._place.text, OPEN) from error
+
+    def poll(
+        self, most: int, deadline: float, woken: threading.Event, *, holding: bool
+    ) -> list[ServiceBusReceivedMessage]:
         """Receive up to `most`; gives what there is as soon as there is some.
 
-        While nothing comes it asks for one message: so at most one can come beside a call, to be sent back.
+        A lost link is attached again once while messages are held: opening anew would cost them their locks.
         """
+        try:
+            return self._poll(most, deadline, woken)
+        except ConnectionFailedError:
+            if not holding:
+                raise
+            self._attach_again()
+            return []
+
+    def _poll(self, most: int, deadline: float, woken: threading.Event) -> list[ServiceBusReceivedMessage]:
+        # While nothing comes it asks for one message: so at most one can come beside a call, to be sent back.
         try:
             while True:
                 left = deadline - time.monotonic()
@@ -102,11 +124,22 @@ class Link:
         for word in words:
             if time.monotonic() >= deadline:
                 return
-            try:
-                self._say(word)
-            except Exception as error:  # noqa: BLE001 - the table knows it
-                word.error = translate(error, self._place.text, "settle")
+            word.error = self._said(word)
+            if isinstance(word.error, ConnectionFailedError):
+                try:
+                    self._attach_again()
+                except BrokerError as error:
+                    word.error = error
+                else:
+                    word.error = self._said(word)
             word.answered = True
+
+    def _said(self, word: Word) -> BrokerError | None:
+        try:
+            self._say(word)
+        except Exception as error:  # noqa: BLE001 - the table knows it
+            return translate(error, self._place.text, "settle")
+        return None
 
     def _say(self, word: Word) -> None:
         verdict, said = word.settlement.verdict, word.settlement
@@ -142,14 +175,25 @@ class Link:
             raise translate(error, self._place.text, "peek") from error
 
     def close(self, held: Sequence[ServiceBusReceivedMessage]) -> None:
-        """Hand back what is held, then close; the first that fails for want of a connection is the last."""
-        for native in held:
-            try:
-                self.receiver.abandon_message(native)
-            except Exception as error:  # noqa: BLE001 - the locks end by themselves
-                if not isinstance(translate(error, self._place.text, "release"), LeaseLostError):
-                    break
+        """Hand back what is held, then close; where there is no connection to be had, the locks end by themselves."""
+        with contextlib.suppress(BrokerError):
+            for native in held:
+                self._hand_back(native)
         for one in (self._receiver, self._client):
             if one is not None:
                 with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
                     one.close()
+
+    def _hand_back(self, native: ServiceBusReceivedMessage) -> None:
+        for again in (True, False):
+            try:
+                self.receiver.abandon_message(native)
+            except Exception as error:  # noqa: BLE001 - the table knows it
+                ours = translate(error, self._place.text, "release")
+                if isinstance(ours, LeaseLostError):
+                    return
+                if not again:
+                    raise ours from error
+                self._attach_again()
+            else:
+                return

@@ -16,7 +16,14 @@ from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_errors import OPEN, PUBLISH, translate
 from eventflows.adapters._servicebus_place import client_of, place_of
 from eventflows.adapters._servicebus_wire import outgoing
-from eventflows.errors import BrokerError, ClosedError, InvalidMessageError, OutcomeUnknownError, TooLargeError
+from eventflows.errors import (
+    BrokerError,
+    ClosedError,
+    ConnectionFailedError,
+    InvalidMessageError,
+    OutcomeUnknownError,
+    TooLargeError,
+)
 from eventflows.message import Message
 from eventflows.protocols import Capabilities, Finding, Location, Pending, PublishResult
 
@@ -67,7 +74,10 @@ class ServiceBusPublisher:
     def _open(self, timeout: float) -> Owner:
         owner = self._owner = Owner("eventflows-servicebus-publisher", self._place.text)
         try:
-            most = owner.call(lambda: self._connect(timeout), timeout + 1.0, OPEN)
+            most = owner.call(lambda: self._connect(timeout), timeout, OPEN)
+        except OutcomeUnknownError as error:
+            self._let_go()
+            raise ConnectionFailedError(f"{self._place.text} did not answer within {timeout:g} s.") from error
         except BaseException:
             self._let_go()
             raise
@@ -112,6 +122,9 @@ class ServiceBusPublisher:
 
     def _send(self, batch: Sequence[Message], timeout: float) -> _Sent:
         deadline = time.monotonic() + timeout
+        if self._owner is not None and self._owner.elsewhere:  # forked: the connection, and perhaps the lock, are
+            self._lock = threading.Lock()  # the parent's
+            self._owner = self._client = self._sender = None
         with self._lock:
             if self._closed:
                 raise ClosedError(f"{self._place.text} was closed; open it again, or make a new one.")

@@ -26,6 +26,7 @@ Native access:
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import threading
 import time
@@ -48,6 +49,7 @@ from eventflows.errors import (
     CapabilityError,
     ClosedError,
     ConfigError,
+    ConnectionFailedError,
     LeaseLostError,
     MissingExtraError,
     OutcomeUnknownError,
@@ -130,7 +132,10 @@ class ServiceBusSubscriber:
         link = Link(self._place, self._options)
         self._owner, self._link = owner, link
         try:
-            owner.call(lambda: link.open(timeout), timeout + 0.5, OPEN)
+            owner.call(lambda: link.open(timeout), timeout, OPEN)
+        except OutcomeUnknownError as error:
+            self._let_go()
+            raise ConnectionFailedError(f"{self._place.text} did not answer within {timeout:g} s.") from error
         except BaseException:
             self._let_go()
             raise
@@ -161,6 +166,9 @@ class ServiceBusSubscriber:
     def _entered(self, timeout: float) -> tuple[Owner, Link]:
         if self._closed:
             raise ClosedError(f"{self._place.text} was closed; open it again, or make a new one.")
+        if self._owner is not None and self._owner.elsewhere:  # forked: the connection is the parent's
+            self._owner = self._link = None
+            self._held, self._ahead = Held(), deque()
         if self._owner is None:
             self.open(timeout=timeout)
         if self._owner is None or self._link is None:  # closed by another thread meanwhile
@@ -180,7 +188,7 @@ class ServiceBusSubscriber:
             elif not self._ahead:
                 most = self._count(limit, max_bytes)
                 natives = owner.call(
-                    lambda most=most: link.poll(most, deadline, self._woken),  # type: ignore[misc]
+                    functools.partial(link.poll, most, deadline, self._woken, holding=len(self._held) > 0),
                     max(deadline - time.monotonic(), 0.0) + GRACE,
                     "receive",
                 )
