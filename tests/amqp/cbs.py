@@ -82,7 +82,7 @@ class Cbs(Node):
 
     def answer(self, link: Link, asked: dict[str, Any]) -> None:
         """Take a token."""
-        if self._broker.faults.frozen("open"):
+        if self._broker.faults.frozen("open", "$cbs"):
             return
         why = self._wrong(str(asked["body"]))
         if why is None:

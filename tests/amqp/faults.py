@@ -21,6 +21,7 @@ class _Planned:
     condition: str
     left: int
     match: Callable[[Stored], bool] | None
+    entity: str | None
 
 
 class Faults:
@@ -31,40 +32,58 @@ class Faults:
 
     def __init__(self) -> None:
         self._planned: list[_Planned] = []
-        self._frozen: set[str] = set()
+        self._frozen: set[tuple[str, str | None]] = set()
         self.trace: Callable[[str, int, Performative], Any] | None = None
         """Hears every frame that comes: container, channel, performative."""
         self.delay = 0.0
         """Seconds by which answers of management come late."""
 
     def plan(
-        self, operation: str, condition: str, *, times: int = 1, match: Callable[[Stored], bool] | None = None
+        self,
+        operation: str,
+        condition: str,
+        *,
+        times: int = 1,
+        match: Callable[[Stored], bool] | None = None,
+        entity: str | None = None,
     ) -> None:
-        """Refuse the next calls of an operation; with `match`, only those of messages that match."""
-        self._planned.append(_Planned(operation, condition, times, match))
+        """Refuse the next calls of an operation; with `match`, only those of messages that match.
 
-    def meets(self, operation: str, message: Stored | None = None) -> Refusal | None:
+        Args:
+            operation: Of those above.
+            condition: What the client is told.
+            times: How many.
+            match: Which messages; None: all.
+            entity: By its path; None: of all.
+        """
+        self._planned.append(_Planned(operation, condition, times, match, entity))
+
+    def meets(self, operation: str, entity: str, message: Stored | None = None) -> Refusal | None:
         """Say why a call is refused; None: it is not."""
         for planned in self._planned:
             hit = planned.match is None or (message is not None and planned.match(message))
-            if planned.operation == operation and hit:
+            if planned.operation == operation and hit and planned.entity in (None, entity):
                 planned.left -= 1
                 if planned.left <= 0:
                     self._planned.remove(planned)
                 return planned.condition, "refused, as it was told to"
         return None
 
-    def freeze(self, operation: str) -> None:
+    def freeze(self, operation: str, entity: str | None = None) -> None:
         """Answer no call of an operation."""
-        self._frozen.add(operation)
+        self._frozen.add((operation, entity))
 
     def thaw(self, operation: str) -> None:
         """Answer again; what was not answered stays so."""
-        self._frozen.discard(operation)
+        self._frozen = {one for one in self._frozen if one[0] != operation}
 
-    def frozen(self, operation: str) -> bool:
+    def clear(self) -> None:
+        """Let nothing go wrong."""
+        self._planned, self._frozen, self.delay, self.trace = [], set(), 0.0, None
+
+    def frozen(self, operation: str, entity: str) -> bool:
         """Whether calls of an operation are not answered."""
-        return operation in self._frozen
+        return (operation, None) in self._frozen or (operation, entity) in self._frozen
 
     def later(self, answer: Callable[[], None]) -> None:
         """Answer, perhaps late."""

@@ -65,13 +65,13 @@ class Management(Node):
         """Carry a request out, and say what came of it."""
         name = str(asked["values"].get("operation", ""))
         kind, work = self._operations.get(name.removeprefix(VENDOR), ("", self._unknown))
-        if self._broker.faults.frozen(kind):
+        if self._broker.faults.frozen(kind, self._entity.name):
             return
         condition = None
         text = "OK"
         body: Any = None
         try:
-            if (refused := self._broker.faults.meets(kind)) is not None:
+            if (refused := self._broker.faults.meets(kind, self._entity.name)) is not None:
                 raise RefusedError(410, *refused)
             code, body = work(asked["body"] or {})
         except RefusedError as why:

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from amqp import hubs
 from amqp.cbs import Cbs
 from amqp.connection import Connection
 from amqp.entities import Queue, Topic
 from amqp.faults import Faults
+from amqp.hubs import Hub, HubManagement
 from amqp.link import Link
 from amqp.management import Management
 from amqp.servicebus import SESSION_FILTER, Inlet, Outlet, SessionOutlet
@@ -30,6 +32,7 @@ class Broker:
     def __init__(self) -> None:
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, Topic] = {}
+        self.hubs: dict[str, Hub] = {}
         self.connections: set[Connection] = set()
         self.keys = {KEY_NAME: KEY}
         self.bearer = "a-bearer-token"
@@ -47,13 +50,19 @@ class Broker:
         if path == "$cbs":
             link.accept(Cbs(self))
             return
-        if self.faults.frozen("open"):
+        name = path.partition("/$")[0]
+        if self.faults.frozen("open", name):
             return
-        refused = self.faults.meets("open")
+        refused = self.faults.meets("open", name)
         if refused is None and not link.session.connection.tokens:
             refused = "amqp:unauthorized-access", "No token was shown for this."
         if refused is not None:
             link.refuse(*refused)
+            return
+        if path == "$management":
+            link.accept(HubManagement(self))
+            return
+        if hubs.attach(self, link, path):
             return
         node, _, management = path.partition("/$management")
         entity = self.find(node)
@@ -157,13 +166,21 @@ class AzureServer:
 
         return self.call(make)
 
+    def hub(self, name: str, **settings: Any) -> Hub:
+        """Make an event hub."""
+
+        def make() -> Hub:
+            return self.broker.hubs.setdefault(name.lower(), Hub(name, **settings))
+
+        return self.call(make)
+
     def plan(self, operation: str, condition: str, **how: Any) -> None:
         """Refuse the next calls of an operation; see `Faults.plan`."""
         self.call(lambda: self.broker.faults.plan(operation, condition, **how))
 
-    def freeze(self, operation: str) -> None:
-        """Answer no call of an operation."""
-        self.call(lambda: self.broker.faults.freeze(operation))
+    def freeze(self, operation: str, entity: str | None = None) -> None:
+        """Answer no call of an operation, of one entity or of all."""
+        self.call(lambda: self.broker.faults.freeze(operation, entity))
 
     def thaw(self, operation: str) -> None:
         """Answer again."""
@@ -172,6 +189,10 @@ class AzureServer:
             self.broker.faults.thaw(operation)
             for queue in self.broker.every_queue():
                 queue.pump()
+            for hub in self.broker.hubs.values():
+                for partition in hub.partitions:
+                    for reader in list(partition.readers):
+                        reader.pump()
 
         self.call(thaw)
 

@@ -47,12 +47,12 @@ class Inlet:
         except CodecError as cut:
             return rejected(error("amqp:decode-error", str(cut)))
         for message in messages:
-            refused = faults.meets("publish", message)
+            refused = faults.meets("publish", self._entity.name, message)
             if refused is None and isinstance(self._entity, Queue) and self._entity.has_sessions:
                 refused = None if message.session_id else ("amqp:not-allowed", "A message here has a session id.")
             if refused is not None:
                 return rejected(error(*refused))
-        frozen = faults.frozen("publish")
+        frozen = faults.frozen("publish", self._entity.name)
         for message in messages:
             self._entity.put(message)
         return None if frozen else ACCEPTED
@@ -85,7 +85,7 @@ class Outlet:
 
     def wants(self) -> bool:
         """Whether it has credit."""
-        return self.link.alive and self.link.credit > 0 and not self.broker.faults.frozen("receive")
+        return self.link.alive and self.link.credit > 0 and not self.broker.faults.frozen("receive", self.queue.name)
 
     def give(self, message: Stored, lock: Lock | None) -> None:
         """Send a message."""
@@ -112,11 +112,11 @@ class Outlet:
         message = self.queue.held(uuid.UUID(bytes_le=tag))
         if message is None:
             answer = rejected(error(LOST, "The lock supplied is invalid, or has expired."))
-        elif (refused := faults.meets("settle", message)) is not None:
+        elif (refused := faults.meets("settle", self.queue.name, message)) is not None:
             answer = rejected(error(*refused))
         else:
             answer = apply(self.queue, message, state)
-        return None if faults.frozen("settle") else answer
+        return None if faults.frozen("settle", self.queue.name) else answer
 
     def detached(self, link: Link) -> None:
         """Leave the line; what it holds stays locked until the locks end."""
@@ -172,7 +172,7 @@ class SessionOutlet(Outlet):
         """Take the next free session; true when there is nothing more to wait for."""
         if not self.link.alive or self.link.refused or self.session is not None:
             return True
-        name = None if self.broker.faults.frozen("receive") else self.queue.free_session()
+        name = None if self.broker.faults.frozen("receive", self.queue.name) else self.queue.free_session()
         return name is not None and self._take(name)
 
     def _take(self, name: str) -> bool:
@@ -201,7 +201,7 @@ class SessionOutlet(Outlet):
         """Do as the client says, while the session is its own."""
         if self.session is None or self.queue.sessions[self.session].owner is not self:
             why = error("com.microsoft:session-lock-lost", "The session lock has expired.")
-            return None if self.broker.faults.frozen("settle") else rejected(why)
+            return None if self.broker.faults.frozen("settle", self.queue.name) else rejected(why)
         return super().settle(link, tag, state)
 
     def session_lost(self) -> None:

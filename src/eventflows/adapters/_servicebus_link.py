@@ -188,7 +188,7 @@ class Link:
         for again in (True, False):
             try:
                 self.receiver.abandon_message(native)
-            except Exception as error:  # noqa: BLE001 - the table knows it
+            except Exception as error:
                 ours = translate(error, self._place.text, "release")
                 if isinstance(ours, LeaseLostError):
                     return
