@@ -225,6 +225,10 @@ class Lane:
         """End the claim. For adapters, which call it with `lock` held."""
         self._lost = True
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the name: another process gets a lane of its own, of the same name."""
+        return Lane, (self.name,)
+
     def __repr__(self) -> str:
         """Show the name and whether the claim has ended."""
         return f"Lane({self.name!r}{', lost' if self._lost else ''})"

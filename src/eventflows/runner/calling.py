@@ -38,6 +38,8 @@ class Input:
     """The input, or the list of inputs."""
     deliveries: Sequence[Delivery]
     """Of each input; empty when nobody wants them."""
+    at: Sequence[int] = ()
+    """The place of each input in its run, where somebody asks."""
 
 
 class Caller:
@@ -75,10 +77,6 @@ class Caller:
         except DecodeError:
             return True
         return False
-
-    def delivery(self, chunk: Chunk, index: int) -> Delivery | None:
-        """Give the delivery, if anybody wants it."""
-        return None if self.plain else chunk[index]
 
     def one(self, chunk: Chunk, index: int) -> Any:  # noqa: ANN401 - whatever `apply` returns
         """Decode one message and call `apply` with it."""

@@ -40,9 +40,6 @@ class CoroutineWorker:
         self.runs.append(run)
         self._loop.call_soon_threadsafe(self._inbox.put_nowait, run)
 
-    def ready(self, given_up: Callable[[], bool]) -> None:
-        """Return at once: `load()` ran before."""
-
     def stop(self) -> None:
         """Let the task end when it is idle."""
         self._loop.call_soon_threadsafe(self._inbox.put_nowait, None)
@@ -61,7 +58,7 @@ class CoroutineWorker:
             if self._caller.apply.batch is None:
                 await self._drive(singly(places(run), book))
             else:
-                await self._drive(together(places(run), book, self._flow))
+                await self._drive(together(places(run), book, self._flow, self._caller.apply.batch))
             book.send(last=True)
 
     async def _drive(self, steps: Steps) -> None:

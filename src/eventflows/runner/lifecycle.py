@@ -21,16 +21,18 @@ from eventflows.errors import (
 from eventflows.observe import Observers
 from eventflows.observe.logging import LoggingObserver
 from eventflows.protocols import Capabilities, Publisher, Subscriber
+from eventflows.runner.inbox import Inbox
 from eventflows.runner.outbox import Outbox
 from eventflows.runner.outcome import dead_letter_action
 from eventflows.runner.outputs import Packer, id_prefix
 from eventflows.runner.plan import Plan
-from eventflows.runner.pump import Inbox, Pump
+from eventflows.runner.pump import Pump
 from eventflows.runner.result import RunResult, Tally
 from eventflows.runner.runs import Worker
 from eventflows.runner.staff import start_workers
 
 CLOSE_SECONDS: Final = 10.0
+LOOK_FOR_SIGNALS: Final = 0.25
 _RANK: Final = {"none": 0, "key": 1, "lane": 2}
 _log: Final = logging.getLogger("eventflows")
 
@@ -45,6 +47,13 @@ def check(plan: Plan, source: Capabilities, destination: Capabilities | None) ->
         raise CapabilityError(
             f'flow {plan.name}: order="{plan.order}" asks more than {plan.source} keeps '
             f'(ordering: {source.ordering}). Leave order= out, or choose order="{source.ordering}".'
+        )
+    if plan.guarantee == "exactly-once":
+        able = source.transactions and destination is not None and destination.transactions
+        raise CapabilityError(
+            f'flow {plan.name}: guarantee="exactly-once" needs a source and a destination that share transactions, '
+            f"and {plan.source if not able else 'this version of eventflows'} has none. Leave it out: "
+            "output ids are deterministic, so what reads them can drop repeats."
         )
     keyless = plan.key is None and source.ordering == "none"
     if destination is not None and destination.needs_key and keyless:
@@ -128,9 +137,12 @@ class Runner:
         publisher = self._open(plan.publisher, stack)
         letters = self._open(plan.dead_letter_publisher, stack)
         check(plan, subscriber.capabilities, publisher.capabilities if publisher else None)
-        if dead_letter_action(plan.dead_letter, subscriber.capabilities) == "halt" and plan.dead_letter is None:
+        if (
+            dead_letter_action(plan.dead_letter, subscriber.capabilities, plan.guarantee) == "halt"
+            and plan.dead_letter is None
+        ):
             _log.warning(
-                "flow %s: %s keeps no dead letters, so a message that cannot be handled halts the flow; "
+                "flow %s: dead letters of %s have no place, so a message that cannot be handled halts the flow; "
                 "give it dead_letter= to go on.", plan.name, plan.source,
             )  # fmt: skip
         workers = self._workers(publisher)
@@ -186,7 +198,7 @@ class Runner:
         if publisher is not None:
             prefix = id_prefix(plan.source, plan.name, plan.destination)
             packer = Packer(key=plan.key, headers=plan.headers, prefix=prefix)
-        return start_workers(plan, packer, self._observers, self._inbox.post)
+        return start_workers(plan, packer, self._observers, self._inbox.post, self._stop.is_set)
 
     def _end_workers(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
@@ -268,7 +280,8 @@ def supervise(runners: Sequence[Runner], done: threading.Event, *, signals: bool
 
 def _wait(runners: Sequence[Runner], done: threading.Event) -> None:
     while not all(runner.ended for runner in runners):
-        done.wait()
+        # A signal that comes just before a wait blocks does not interrupt it; its handler runs when the wait ends.
+        done.wait(LOOK_FOR_SIGNALS)
         done.clear()
         if any(runner.ended and runner.error is not None for runner in runners):
             for runner in runners:

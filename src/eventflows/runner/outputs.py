@@ -102,7 +102,9 @@ class Packer:
         stem = f"{self._prefix}-{held.chunk.position(index)}-"
         named = [m if m.id else attrs.evolve(m, id=f"{stem}{number}") for number, m in enumerate(messages)]
         trace = self._trace(None if held.chunk.headers is None else held.chunk.headers[index])
-        return [attrs.evolve(m, headers={**trace, **m.headers}) for m in named] if trace else named
+        if not trace:
+            return named
+        return [m if "traceparent" in m.headers else attrs.evolve(m, headers={**trace, **m.headers}) for m in named]
 
     def _traced(self, headers: Mapping[str, str] | None) -> Mapping[str, str]:
         trace = self._trace(headers)

@@ -12,6 +12,7 @@ from eventflows.codec import Decoder
 from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy
 from eventflows.protocols import Publisher, Subscriber
+from eventflows.runner.reference import Reference
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +43,8 @@ class Plan:
     guarantee: Literal["at-least-once", "at-most-once", "exactly-once"] = "at-least-once"
     workers: int = 1
     executor: Literal["thread", "process"] = "thread"
+    reference: Reference | None = None
+    """Where worker processes find the flow; None: there are none."""
     timeout: float | None = None
     """Seconds that one call of `apply` may take."""
     batch: int | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from eventflows.errors import RunError
-from eventflows.message import Message
+from eventflows.message import Batch, Message
 from eventflows.runner.held import GONE, Held, Span
 
 Unit = object
@@ -56,6 +56,13 @@ class Parcel:
         self.stop = stop
         self.messages = messages
 
+    @property
+    def size(self) -> int:
+        """Bytes of its bodies."""
+        if isinstance(self.messages, Batch):
+            return self.messages.size
+        return sum(len(message.body or b"") for message in self.messages)
+
     def ours(self) -> tuple[list[Parcel], list[int]]:
         """Split off what is not ours any more: the parcels to send, and the inputs whose outputs are discarded."""
         held, lane = self.held, self.held.chunk.lane
@@ -86,16 +93,6 @@ class Worker(Protocol):
     def give(self, run: Run) -> None:
         """Hand it a run."""
 
-    def ready(self, given_up: Callable[[], bool]) -> None:
-        """Wait until it can work.
-
-        Args:
-            given_up: Asked now and then; waiting ends when it says so.
-
-        Raises:
-            LoadError: It cannot, ever.
-        """
-
     def stop(self) -> None:
         """Let it end when it is idle."""
 
@@ -110,6 +107,7 @@ class Report:
     """What a worker did since its last report."""
 
     __slots__ = (
+        "alone",
         "count",
         "done",
         "failed",
@@ -135,6 +133,8 @@ class Report:
         """Behind a failed message of the same unit; not begun, or its result thrown away."""
         self.returned: list[tuple[Span, Unit]] = []
         """Recalled, or with a worker that died while it was on another message; no attempt is charged."""
+        self.alone = False
+        """Whether each of those returned gets a run of its own."""
         self.fatal: RunError | None = None
         """Ends the run."""
         self.count = 0

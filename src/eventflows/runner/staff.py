@@ -15,7 +15,11 @@ from eventflows.runner.workers import ThreadWorker
 
 
 def start_workers(
-    plan: Plan, packer: Packer | None, observers: Observers, post: Callable[[Report], None]
+    plan: Plan,
+    packer: Packer | None,
+    observers: Observers,
+    post: Callable[[Report], None],
+    given_up: Callable[[], bool],
 ) -> Sequence[Worker]:
     """Load, and start `plan.workers` workers.
 
@@ -24,10 +28,13 @@ def start_workers(
         packer: Makes messages of results; None: results go nowhere.
         observers: Told of calls.
         post: Takes reports; from any thread.
+        given_up: Asked while processes load; loading ends when it says so.
 
     Raises:
         LoadError: `load()` raised.
     """
+    if plan.executor == "process":
+        return _processes(plan, packer, observers, post, given_up)
     apply = Apply(
         call=loaded(plan), decoder=plan.decoder, wants_delivery=plan.wants_delivery, batch=plan.batch,
         timeout=plan.timeout,
@@ -43,6 +50,33 @@ def start_workers(
         )
         for number in range(plan.workers)
     ]  # fmt: skip
+
+
+def _processes(
+    plan: Plan,
+    packer: Packer | None,
+    observers: Observers,
+    post: Callable[[Report], None],
+    given_up: Callable[[], bool],
+) -> Sequence[Worker]:
+    from eventflows.runner.processes import ProcessWorker
+
+    assert plan.reference is not None  # noqa: S101 - for the type checker: the flow gave one
+    workers = [
+        ProcessWorker(
+            plan, plan.reference, packer=packer, observers=observers, post=post,
+            name=f"eventflows {plan.name} worker {number}",
+        )
+        for number in range(plan.workers)
+    ]  # fmt: skip
+    try:
+        for worker in workers:
+            worker.ready(given_up)
+    except BaseException:
+        for worker in workers:
+            worker.kill()
+        raise
+    return workers
 
 
 def loaded(plan: Plan) -> Callable[..., object]:

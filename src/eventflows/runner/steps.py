@@ -6,6 +6,7 @@ share one idea of skipping, batches and splitting, and differ only in how they c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -58,7 +59,7 @@ def singly(places: Iterable[Place[Where]], book: Book[Where]) -> Steps:
         except BaseException as error:  # noqa: BLE001 - whatever a type's own hooks raise, there is no input
             _fail(book, (where, index, unit), error, isinstance(error, DecodeError), stopped)
             continue
-        result, failure = yield Input(value, () if delivery is None else (delivery,))
+        result, failure = yield Input(value, () if delivery is None else (delivery,), (index,))
         if failure is None:
             failure = _taken(book, where, index, result)
         if failure is not None:
@@ -66,47 +67,62 @@ def singly(places: Iterable[Place[Where]], book: Book[Where]) -> Steps:
         book.tick()
 
 
-def together(places: Iterable[Place[Where]], book: Book[Where], name: str) -> Steps:
-    """Call `apply` with all inputs at once; where it raises, with each half, until the poison is alone.
+def together(places: Iterable[Place[Where]], book: Book[Where], name: str, size: int) -> Steps:
+    """Call `apply` with one batch of inputs after another; where it raises, with each half, until the poison is alone.
 
     Args:
-        places: Of one batch.
+        places: Of all batches.
         book: Where it is written down.
         name: The flow's, for errors.
+        size: Inputs of a batch.
     """
     stopped: set[Unit] = set()
+    waiting = iter(places)
+    while batch := list(itertools.islice(waiting, size)):
+        parts = [_unpacked(batch, book, stopped)]
+        while parts:
+            part = _not_stopped(parts.pop(), book, stopped)
+            if not part:
+                continue
+            deliveries = [] if part[0][4] is None else [item[4] for item in part if item[4] is not None]
+            result, failure = yield Input([item[3] for item in part], deliveries, [item[1] for item in part])
+            if failure is None:
+                results = _rows(result, len(part))
+                if results is None:
+                    book.broken(_wrong_length(name, result, len(part)))
+                    return
+                _share_out(book, part, results, stopped)
+            elif len(part) == 1:
+                _fail(book, part[0][:3], failure, False, stopped)
+            else:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            book.tick()
+
+
+def _unpacked(batch: list[Place[Where]], book: Book[Where], stopped: set[Unit]) -> list[Item[Where]]:
+    """Give the inputs of a batch, without those that cannot be decoded and those behind them."""
     items: list[Item[Where]] = []
-    for where, index, unit in places:
-        if unit in stopped:
+    for where, index, unit in batch:
+        if stopped and unit in stopped:
             book.skipped(where, index, unit)
             continue
         try:
-            items.append((where, index, unit, *book.unpack(where, index)))
+            value, delivery = book.unpack(where, index)
         except BaseException as error:  # noqa: BLE001 - whatever a type's own hooks raise, there is no input
             _fail(book, (where, index, unit), error, isinstance(error, DecodeError), stopped)
-    parts = [items]
-    while parts:
-        part = []
-        for item in parts.pop():
-            if item[2] in stopped:
-                book.skipped(*item[:3])
-            else:
-                part.append(item)
-        if not part:
-            continue
-        result, failure = yield Input([i[3] for i in part], [i[4] for i in part if i[4] is not None])
-        if failure is None:
-            results = _rows(result, len(part))
-            if results is None:
-                book.broken(_wrong_length(name, result, len(part)))
-                return
-            _share_out(book, part, results, stopped)
-        elif len(part) == 1:
-            _fail(book, part[0][:3], failure, False, stopped)
         else:
-            middle = len(part) // 2
-            parts += [part[middle:], part[:middle]]
-        book.tick()
+            items.append((where, index, unit, value, delivery))
+    return items
+
+
+def _not_stopped(items: list[Item[Where]], book: Book[Where], stopped: set[Unit]) -> list[Item[Where]]:
+    if not stopped:
+        return items
+    for item in items:
+        if item[2] in stopped:
+            book.skipped(*item[:3])
+    return [item for item in items if item[2] not in stopped]
 
 
 def _share_out(book: Book[Where], part: list[Item[Where]], results: Sequence[object], stopped: set[Unit]) -> None:

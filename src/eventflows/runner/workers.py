@@ -36,18 +36,21 @@ class HeldBook(Ledger):
         caller: Decodes.
     """
 
-    __slots__ = ("_caller",)
+    __slots__ = ("_caller", "_plain")
 
     def __init__(
         self, worker: Worker, run: Run, packer: Packer | None, post: Callable[[Report], None], caller: Caller
     ) -> None:
         super().__init__(worker, run, packer, post)
         self._caller = caller
+        self._plain = caller.apply.decoder.plain
 
     def unpack(self, held: Held, index: int) -> tuple[Any, Delivery | None]:
         """Give the input of a message, and its delivery if anybody wants it."""
         self.report.count += 1
-        return self._caller.decode(held.chunk, index), self._caller.delivery(held.chunk, index)
+        chunk, caller = held.chunk, self._caller
+        value = self._plain(chunk.bodies[index]) if chunk.content_types is None else caller.decode(chunk, index)
+        return value, None if caller.plain else chunk[index]
 
 
 class ThreadWorker:
@@ -78,9 +81,6 @@ class ThreadWorker:
         self.runs.append(run)
         self._inbox.put(run)
 
-    def ready(self, given_up: Callable[[], bool]) -> None:
-        """Return at once: `load()` ran before."""
-
     def stop(self) -> None:
         """Let the thread end when it is idle; a hung call keeps a daemon thread, and never the process."""
         self._inbox.put(None)
@@ -96,7 +96,7 @@ class ThreadWorker:
         while (run := self._inbox.get()) is not None:
             if self._caller.apply.batch is not None:
                 book = HeldBook(self, run, self._packer, self._post, self._caller)
-                self._drive(together(places(run), book, self._flow))
+                self._drive(together(places(run), book, self._flow, self._caller.apply.batch))
                 book.send(last=True)
             else:
                 self._execute(run)
