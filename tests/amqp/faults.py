@@ -35,6 +35,7 @@ class Faults:
         self._frozen: set[tuple[str, str | None]] = set()
         self.trace: Callable[[str, int, Performative], Any] | None = None
         """Hears every frame that comes: container, channel, performative."""
+        self._held: list[tuple[str, Callable[[], None]]] = []
         self.delay = 0.0
         """Seconds by which answers of management come late."""
 
@@ -74,12 +75,22 @@ class Faults:
         self._frozen.add((operation, entity))
 
     def thaw(self, operation: str) -> None:
-        """Answer again; what was not answered stays so."""
+        """Answer again. What was published meanwhile is taken now; other calls stay without an answer."""
         self._frozen = {one for one in self._frozen if one[0] != operation}
+        held, self._held = self._held, []
+        for entity, take in held:
+            self.unless_frozen(entity, take)
+
+    def unless_frozen(self, entity: str | None, take: Callable[[], None]) -> None:
+        """Take what was published to an entity, now or when it is thawed."""
+        if entity is not None and self.frozen("publish", entity):
+            self._held.append((entity, take))
+        else:
+            take()
 
     def clear(self) -> None:
         """Let nothing go wrong."""
-        self._planned, self._frozen, self.delay, self.trace = [], set(), 0.0, None
+        self._planned, self._frozen, self._held, self.delay, self.trace = [], set(), [], 0.0, None
 
     def frozen(self, operation: str, entity: str) -> bool:
         """Whether calls of an operation are not answered."""

@@ -116,6 +116,7 @@ class Inlet:
         self._broker = broker
         self._hub = hub
         self._partition = partition
+        self.writes_to = hub.name
 
     def attached(self, link: Link) -> None:
         """Nothing to do."""
@@ -134,10 +135,8 @@ class Inlet:
                 return rejected(error(*refused))
         if events:
             place = self._partition or self._hub.choose(events[0].annotations.get(PARTITION_KEY))
-            frozen = self._broker.faults.frozen("publish", self._hub.name)
             for event in events:
                 place.append(event)
-            return None if frozen else ACCEPTED
         return ACCEPTED
 
     def credited(self, link: Link) -> None:

@@ -176,8 +176,17 @@ class Link:
             return
         self._count += 1
         self.credit -= 1
+        self.session.connection.broker.faults.unless_frozen(
+            getattr(self.endpoint, "writes_to", None), lambda: self._take(first, whole)
+        )
+
+    def _take(self, first: Performative, whole: bytes) -> None:
+        if self.endpoint is None:
+            return
         outcome = self.endpoint.transfer(self, whole, int(first.message_format or 0))
+        if not self.alive:
+            return
         if outcome is not None and not first.settled:
             self.session.settle(int(first.delivery_id), outcome, sent=False)
-        if self.alive and self.credit < CREDIT // 2:
+        if self.credit < CREDIT // 2:
             self.grant()

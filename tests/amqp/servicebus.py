@@ -33,6 +33,7 @@ class Inlet:
     def __init__(self, broker: Broker, entity: Queue | Topic) -> None:
         self._broker = broker
         self._entity = entity
+        self.writes_to = entity.name
 
     def attached(self, link: Link) -> None:
         """Nothing to do."""
@@ -52,10 +53,9 @@ class Inlet:
                 refused = None if message.session_id else ("amqp:not-allowed", "A message here has a session id.")
             if refused is not None:
                 return rejected(error(*refused))
-        frozen = faults.frozen("publish", self._entity.name)
         for message in messages:
             self._entity.put(message)
-        return None if frozen else ACCEPTED
+        return ACCEPTED
 
     def credited(self, link: Link) -> None:
         """Nothing to do: the client sends."""

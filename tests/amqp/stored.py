@@ -105,6 +105,12 @@ class Stored:
         return None if found is None else str(found)
 
     @property
+    def body(self) -> bytes:
+        """The first data section."""
+        found, _ = decode(self._rest)
+        return bytes(found.value)
+
+    @property
     def session_id(self) -> str | None:
         """The session id."""
         found = self._field(10)

@@ -56,11 +56,9 @@ SKIPS = {
 }
 
 
-def _body(message: Stored) -> bytes:
-    from amqp.codec import decode
-
-    found, _ = decode(message._rest)
-    return bytes(found.value)
+def _message(stored: Stored) -> Message:
+    headers = {str(name): str(value) for name, value in (stored.values or {}).items()}
+    return Message(stored.body, headers=headers, key=stored.session_id, id=stored.message_id)
 
 
 class StandInFaults:
@@ -79,17 +77,18 @@ class StandInFaults:
             self._server.plan(operation, CONDITIONS[type(error)], times=times, entity=self._name)
 
     def fail_message(self, match: Callable[[Message], bool], error: BrokerError, *, times: int = 1) -> None:
-        def matches(stored: Stored) -> bool:
-            return match(Message(_body(stored), key=stored.session_id, id=stored.message_id))
-
-        self._server.plan("publish", CONDITIONS[type(error)], times=times, match=matches, entity=self._name)
+        self._server.plan(
+            "publish",
+            CONDITIONS[type(error)],
+            times=times,
+            match=lambda stored: match(_message(stored)),
+            entity=self._name,
+        )
 
     def refuse_settlement(self, match: Callable[[Delivery], bool], error: BrokerError, *, times: int = 1) -> None:
         def matches(stored: Stored) -> bool:
-            message = Message(_body(stored), key=stored.session_id, id=stored.message_id)
-            return match(
-                Delivery(message=message, source="", position=str(stored.sequence), identity=str(stored.sequence))
-            )
+            number = str(stored.sequence)
+            return match(Delivery(message=_message(stored), source="", position=number, identity=number))
 
         self._server.plan("settle", CONDITIONS[type(error)], times=times, match=matches, entity=self._name)
 
@@ -204,3 +203,22 @@ class ServiceBusHarness(Harness):
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = self._before
+
+
+class SubscriptionHarness(ServiceBusHarness):
+    """A subscription of a topic of the stand-in."""
+
+    name = "servicebus subscription"
+    allowed_skips: ClassVar[Mapping[str, str] | None] = {
+        **SKIPS,
+        "C22": "is one subscription: a group is made by an administrator",
+    }
+
+    def create(self, name: str) -> None:
+        self._server.topic(name, "reader", lock=10.0, max_delivery=1000)
+
+    def source_url(self, name: str) -> str:
+        return f"servicebus://{self._server.host}/{name}?subscription=reader"
+
+    def destination_url(self, name: str) -> str:
+        return f"servicebus://{self._server.host}/{name}"

@@ -5,17 +5,14 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from eventflows.adapters._servicebus_types import Native
 from eventflows.adapters._servicebus_wire import body_of, incoming, key_of
 from eventflows.errors import LeaseLostError
 from eventflows.message import Chunk, Delivery, Lane
 
-if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusReceivedMessage
 
-
-def lease_of(native: ServiceBusReceivedMessage) -> float:
+def lease_of(native: Native) -> float:
     """Give the end of a lock in `time.monotonic()` seconds; the client, too, compares it with this machine's clock."""
     until = native.locked_until_utc
     left = 0.0 if until is None else (until - datetime.datetime.now(datetime.UTC)).total_seconds()
@@ -33,7 +30,7 @@ class ServiceBusChunk(Chunk):
 
     __slots__ = ("natives", "numbers", "source")
 
-    def __init__(self, natives: Sequence[ServiceBusReceivedMessage], source: str, lane: Lane | None = None) -> None:
+    def __init__(self, natives: Sequence[Native], source: str, lane: Lane | None = None) -> None:
         keys = [key_of(one) for one in natives]
         self.natives = list(natives)
         self.numbers = [int(one.sequence_number or 0) for one in natives]
@@ -63,20 +60,20 @@ class ServiceBusChunk(Chunk):
             native=native,
         )
 
-    def renew(self, index: int, native: ServiceBusReceivedMessage) -> None:
+    def renew(self, index: int, native: Native) -> None:
         """Replace the handle of a message that was received again."""
         self.natives[index] = native
         delivery = self[index]
         delivery.native, delivery.lease_until = native, lease_of(native)
 
 
-def incoming_type(native: ServiceBusReceivedMessage) -> str | None:
+def incoming_type(native: Native) -> str | None:
     """Give the content type."""
     found = native.content_type
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
 
 
-def attempt_of(native: ServiceBusReceivedMessage) -> int:
+def attempt_of(native: Native) -> int:
     """Give the attempt: the service counts the deliveries before this one."""
     return int(native.delivery_count or 0) + 1
 
@@ -91,7 +88,7 @@ class Held:
         """Count the messages."""
         return len(self._held)
 
-    def fresh(self, natives: Sequence[ServiceBusReceivedMessage]) -> list[ServiceBusReceivedMessage]:
+    def fresh(self, natives: Sequence[Native]) -> list[Native]:
         """Give those that are not held; of the others the handle is replaced where it is."""
         new = []
         for native in natives:
@@ -107,25 +104,25 @@ class Held:
         for index, number in enumerate(chunk.numbers):
             self._held[number] = chunk, index
 
-    def native(self, chunk: Chunk, index: int) -> ServiceBusReceivedMessage | None:
+    def native(self, chunk: Chunk, index: int) -> Native | None:
         """Give the handle of a message; None: it is not held any more."""
         if not isinstance(chunk, ServiceBusChunk):
             return None
         found = self._held.get(chunk.numbers[index])
         return None if found is None or found[0] is not chunk else chunk.natives[index]
 
-    def find(self, delivery: Delivery) -> ServiceBusReceivedMessage | None:
+    def find(self, delivery: Delivery) -> Native | None:
         """Give the handle of a delivery; None: it is not held any more."""
         found = self._held.get(int(delivery.position))
         if found is None or found[0][found[1]] is not delivery:
             return None
         return found[0].natives[found[1]]
 
-    def drop(self, native: ServiceBusReceivedMessage) -> None:
+    def drop(self, native: Native) -> None:
         """Hold a message no more."""
         self._held.pop(int(native.sequence_number or 0), None)
 
-    def everything(self) -> list[ServiceBusReceivedMessage]:
+    def everything(self) -> list[Native]:
         """Give every handle, oldest first."""
         return [chunk.natives[index] for _, (chunk, index) in sorted(self._held.items())]
 

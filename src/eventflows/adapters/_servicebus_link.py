@@ -6,19 +6,17 @@ import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
 from eventflows.adapters._servicebus_errors import OPEN, translate
 from eventflows.adapters._servicebus_held import lease_of
 from eventflows.adapters._servicebus_place import Place, client_of
+from eventflows.adapters._servicebus_types import Client, Native, Receiver
 from eventflows.errors import BrokerError, ConnectionFailedError, LeaseLostError, OutcomeUnknownError
 from eventflows.message import Chunk
 from eventflows.policy import Settlement, Verdict
-
-if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage, ServiceBusReceiver
 
 LONGEST_REASON: Final = 4096  # characters of a dead letter's reason, and of its description ("Dead-letter queues")
 SLICE: Final = 0.02  # seconds of one call of the client while there is work, and of one read of its socket
@@ -29,7 +27,7 @@ IDLE_SLICE: Final = 0.1  # seconds of one call while nothing comes: how late `wa
 class Word:
     """A verdict on one message, and the answer to it."""
 
-    native: ServiceBusReceivedMessage
+    native: Native
     settlement: Settlement
     chunk: Chunk
     index: int
@@ -48,14 +46,14 @@ class Link:
     def __init__(self, place: Place, options: Mapping[str, object]) -> None:
         self._place = place
         self._options = options
-        self._client: ServiceBusClient | None = None
-        self._receiver: ServiceBusReceiver | None = None
+        self._client: Client | None = None
+        self._receiver: Receiver | None = None
         self._busy = False
         self.lock_seconds = 60.0
         """Length of a lock, as far as seen: the service's default until one is."""
 
     @property
-    def receiver(self) -> ServiceBusReceiver:
+    def receiver(self) -> Receiver:
         """The client's own."""
         assert self._receiver is not None  # noqa: S101 - opened before anything is asked of it
         return self._receiver
@@ -67,9 +65,9 @@ class Link:
         client = client_of(place, self._options, retry_total=0, try_timeout=max(timeout, 0.1), socket_timeout=SLICE)
         kind = {"sub_queue": "deadletter"} if place.dead else {}
         if place.subscription is None:
-            receiver = client.get_queue_receiver(place.entity, **kind)  # type: ignore[arg-type]
+            receiver = client.get_queue_receiver(place.entity, **kind)
         else:
-            receiver = client.get_subscription_receiver(place.entity, place.subscription, **kind)  # type: ignore[arg-type]
+            receiver = client.get_subscription_receiver(place.entity, place.subscription, **kind)
         self._client, self._receiver = client, receiver
         try:
             receiver.__enter__()
@@ -86,9 +84,7 @@ class Link:
         except Exception as error:
             raise translate(error, self._place.text, OPEN) from error
 
-    def poll(
-        self, most: int, deadline: float, woken: threading.Event, *, holding: bool
-    ) -> list[ServiceBusReceivedMessage]:
+    def poll(self, most: int, deadline: float, woken: threading.Event, *, holding: bool) -> list[Native]:
         """Receive up to `most`; gives what there is as soon as there is some.
 
         A lost link is attached again once while messages are held: opening anew would cost them their locks.
@@ -101,7 +97,7 @@ class Link:
             self._attach_again()
             return []
 
-    def _poll(self, most: int, deadline: float, woken: threading.Event) -> list[ServiceBusReceivedMessage]:
+    def _poll(self, most: int, deadline: float, woken: threading.Event) -> list[Native]:
         # While nothing comes it asks for one message: so at most one can come beside a call, to be sent back.
         try:
             while True:
@@ -152,7 +148,7 @@ class Link:
         else:
             self.receiver.abandon_message(word.native)
 
-    def renew(self, natives: Sequence[ServiceBusReceivedMessage], deadline: float) -> list[BrokerError | None]:
+    def renew(self, natives: Sequence[Native], deadline: float) -> list[BrokerError | None]:
         """Renew locks; gives why each was not."""
         answers: list[BrokerError | None] = []
         for native in natives:
@@ -167,14 +163,15 @@ class Link:
                 answers.append(translate(error, self._place.text, "extend"))
         return answers
 
-    def peek(self, limit: int, first: int, timeout: float) -> Sequence[ServiceBusReceivedMessage]:
+    def peek(self, limit: int, first: int, timeout: float) -> Sequence[Native]:
         """Look at messages from a sequence number on."""
         try:
-            return self.receiver.peek_messages(limit, sequence_number=first, timeout=timeout)
+            found: Sequence[Native] = self.receiver.peek_messages(limit, sequence_number=first, timeout=timeout)
         except Exception as error:
             raise translate(error, self._place.text, "peek") from error
+        return found
 
-    def close(self, held: Sequence[ServiceBusReceivedMessage]) -> None:
+    def close(self, held: Sequence[Native]) -> None:
         """Hand back what is held, then close; where there is no connection to be had, the locks end by themselves."""
         with contextlib.suppress(BrokerError):
             for native in held:
@@ -184,7 +181,7 @@ class Link:
                 with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
                     one.close()
 
-    def _hand_back(self, native: ServiceBusReceivedMessage) -> None:
+    def _hand_back(self, native: Native) -> None:
         for again in (True, False):
             try:
                 self.receiver.abandon_message(native)

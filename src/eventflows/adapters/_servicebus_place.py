@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
+from eventflows.adapters._servicebus_types import Client
 from eventflows.errors import ConfigError, MissingExtraError
 from eventflows.protocols import Location, Option
 from eventflows.secret import Secret
-
-if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusClient
 
 FORM: Final = "servicebus://namespace/queue or servicebus://namespace/topic?subscription=name"
 SUFFIX: Final = ".servicebus.windows.net"
@@ -150,7 +148,7 @@ _WRITTEN: Final = {
 }
 
 
-def client_of(place: Place, options: Mapping[str, object], **settings: Any) -> ServiceBusClient:  # noqa: ANN401 - the client's own
+def client_of(place: Place, options: Mapping[str, object], **settings: Any) -> Client:  # noqa: ANN401 - the client's own
     """Make the client; it connects later.
 
     Raises:

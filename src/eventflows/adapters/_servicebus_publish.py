@@ -8,13 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import attrs
 
 from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_errors import OPEN, PUBLISH, translate
 from eventflows.adapters._servicebus_place import client_of, place_of
+from eventflows.adapters._servicebus_types import Client, Outgoing, Sender
 from eventflows.adapters._servicebus_wire import outgoing
 from eventflows.errors import (
     BrokerError,
@@ -26,9 +27,6 @@ from eventflows.errors import (
 )
 from eventflows.message import Message
 from eventflows.protocols import Capabilities, Finding, Location, Pending, PublishResult
-
-if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSender
 
 LONGEST_SEND: Final = 60.0
 """Seconds for a batch that was given to `send`; without a time the client would wait for ever for an answer."""
@@ -49,8 +47,8 @@ class ServiceBusPublisher:
         self._options = options
         self._lock = threading.Lock()
         self._owner: Owner | None = None
-        self._client: ServiceBusClient | None = None
-        self._sender: ServiceBusSender | None = None
+        self._client: Client | None = None
+        self._sender: Sender | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -178,7 +176,7 @@ class _Batch:
 
     def run(self) -> None:
         """Send everything; after a failure that is not one message's own, nothing more is sent."""
-        pending: list[tuple[int, ServiceBusMessage]] = []
+        pending: list[tuple[int, Outgoing]] = []
         envelope = None
         try:
             for index, message in enumerate(self._batch):
@@ -211,7 +209,7 @@ class _Batch:
             f"{envelope.max_size_in_bytes} bytes in all."
         )
 
-    def _flush(self, envelope: Any, pending: list[tuple[int, ServiceBusMessage]]) -> None:  # noqa: ANN401
+    def _flush(self, envelope: Any, pending: list[tuple[int, Outgoing]]) -> None:  # noqa: ANN401
         error = self._try(envelope if len(pending) > 1 else pending[0][1])
         alone = isinstance(error, (InvalidMessageError, TooLargeError))
         if alone and len(pending) > 1:  # one of them is at fault, and the service does not say which
@@ -234,7 +232,7 @@ class _Batch:
         return None
 
 
-def _added(envelope: Any, native: ServiceBusMessage) -> bool:  # noqa: ANN401 - the client's batch
+def _added(envelope: Any, native: Outgoing) -> bool:  # noqa: ANN401 - the client's batch
     """Add a message to a batch; false: it does not fit."""
     from azure.servicebus.exceptions import MessageSizeExceededError
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from eventflows.adapters._servicebus_types import Native, Outgoing
 from eventflows.errors import InvalidMessageError
 from eventflows.message import Message
-
-if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 
 LONGEST_ID: Final = 128
 """Characters of a message id and of a session id (Service Bus quotas)."""
@@ -19,7 +17,7 @@ REASON: Final = "DeadLetterReason"
 DETAIL: Final = "DeadLetterErrorDescription"
 
 
-def outgoing(message: Message) -> ServiceBusMessage:
+def outgoing(message: Message) -> Outgoing:
     """Write a message for the client.
 
     Raises:
@@ -84,7 +82,7 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def body_of(native: ServiceBusReceivedMessage) -> bytes:
+def body_of(native: Native) -> bytes:
     """Give the bytes of a body; one that was sent as a value or a sequence is written as text.
 
     Messages of other clients may have such bodies; ours are always data.
@@ -95,7 +93,7 @@ def body_of(native: ServiceBusReceivedMessage) -> bytes:
     return value if isinstance(value, bytes) else _text(value).encode("utf-8")
 
 
-def incoming(native: ServiceBusReceivedMessage, body: bytes) -> Message:
+def incoming(native: Native, body: bytes) -> Message:
     """Read a message from the client."""
     headers = {_text(name): _text(value) for name, value in (native.application_properties or {}).items()}
     if REASON in headers:
@@ -111,6 +109,6 @@ def incoming(native: ServiceBusReceivedMessage, body: bytes) -> Message:
     )
 
 
-def key_of(native: ServiceBusReceivedMessage) -> str | None:
+def key_of(native: Native) -> str | None:
     """Give the key: the session id."""
     return None if native.session_id is None else _text(native.session_id)

@@ -34,7 +34,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import attrs
 
@@ -44,6 +44,7 @@ from eventflows.adapters._servicebus_held import Held, ServiceBusChunk, lease_lo
 from eventflows.adapters._servicebus_link import Link, Word
 from eventflows.adapters._servicebus_place import DESTINATION, FORM, SOURCE, place_of, validate
 from eventflows.adapters._servicebus_publish import ServiceBusPublisher
+from eventflows.adapters._servicebus_types import Native
 from eventflows.adapters._servicebus_wire import body_of, incoming
 from eventflows.errors import (
     BrokerError,
@@ -67,9 +68,6 @@ from eventflows.protocols import (
     SettleFailure,
     Subscriber,
 )
-
-if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusReceivedMessage
 
 STANDARD_BYTES: Final = 262_144  # of a message on Basic and Standard, all of it ("Service Bus quotas")
 MOST_COUNTED: Final = 1000  # messages that `backlog` counts, at most: it looks at each
@@ -110,7 +108,7 @@ class ServiceBusSubscriber:
         self._owner: Owner | None = None
         self._link: Link | None = None
         self._held = Held()
-        self._ahead: deque[ServiceBusReceivedMessage] = deque()
+        self._ahead: deque[Native] = deque()
         self._woken = threading.Event()
         self._mean = 0.0
         self._closed = False
@@ -210,7 +208,7 @@ class ServiceBusSubscriber:
         return max(min(limit, fit), 1)
 
     def _chunk(self, limit: int, max_bytes: int) -> ServiceBusChunk | None:
-        taken: list[ServiceBusReceivedMessage] = []
+        taken: list[Native] = []
         total = 0
         while self._ahead and len(taken) < limit:
             size = len(body_of(self._ahead[0]))
@@ -291,7 +289,7 @@ class ServiceBusSubscriber:
         """Renew locks, for the length that the queue or subscription has; `seconds` cannot change it."""
         deadline = time.monotonic() + timeout
         owner, link = self._entered(timeout)
-        found: list[ServiceBusReceivedMessage | None] = []
+        found: list[Native | None] = []
         for one in held:
             if not isinstance(one, Delivery):
                 raise CapabilityError(f"{self._place.text} leases messages; this is none of its own.")
@@ -306,9 +304,7 @@ class ServiceBusSubscriber:
             for one, native in zip(held, found, strict=True)
         ]
 
-    def _extended(
-        self, one: Delivery | Lane, native: ServiceBusReceivedMessage | None, error: BrokerError | None
-    ) -> ExtendResult:
+    def _extended(self, one: Delivery | Lane, native: Native | None, error: BrokerError | None) -> ExtendResult:
         assert isinstance(one, Delivery)  # noqa: S101 - for the type checker: looked at above
         if native is None or error is not None:
             return ExtendResult(one, None, error or self._lost(one.position))
@@ -346,7 +342,7 @@ class ServiceBusSubscriber:
             raise ConfigError(f"start={start!r}: a position here is a sequence number, such as 42.")
         first = 1 if start is None else int(start) + 1
 
-        def look(link: Link) -> Sequence[ServiceBusReceivedMessage]:
+        def look(link: Link) -> Sequence[Native]:
             return link.peek(limit, first, timeout)
 
         if self._owner is not None and self._link is not None:
