@@ -24,6 +24,7 @@ class TestServiceBusSubscription(AdapterConformance):
     harness = SubscriptionHarness
 
 
+@pytest.mark.trial
 class TestRunnerOnServiceBusQueue(RunnerConformance):
     """The runner, over a queue."""
 

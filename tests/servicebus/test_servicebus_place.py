@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eventflows import Secret
-from eventflows.adapters._servicebus_place import parts_of, place_of
+from eventflows.adapters._azure import connection_string
+from eventflows.adapters._servicebus_place import place_of
 from eventflows.errors import ConfigError, MissingExtraError
 from eventflows.locate import open_publisher, open_subscriber, parse, resolve
 
@@ -48,8 +49,8 @@ def test_a_url_that_cannot_be_right_is_refused(url: str) -> None:
 
 def test_a_connection_string_gives_the_namespace() -> None:
     """With one, the URL may leave the namespace out."""
-    place = place_of(parse("servicebus:///orders"), {})
-    assert parts_of(STRING, place)["endpoint"] == "sb://shop.servicebus.windows.net"
+    text = connection_string(STRING, host="", entity="orders", shown="servicebus:///orders")
+    assert text.startswith("Endpoint=sb://shop.servicebus.windows.net;")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_connection_string_gives_the_namespace() -> None:
 def test_a_connection_string_that_does_not_fit_is_refused_without_its_key(text: str) -> None:
     """Another namespace's, another queue's, or none at all; the key is in no error."""
     with pytest.raises(ConfigError) as caught:
-        parts_of(text, place_of(parse("servicebus://shop/orders"), {}))
+        connection_string(text, host="shop.servicebus.windows.net", entity="orders", shown="servicebus://shop/orders")
     assert KEY not in str(caught.value)
 
 

@@ -8,16 +8,15 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from eventflows.adapters._azure import COMMON, connection_string, default_credential, flag, host_of, some_text
 from eventflows.adapters._servicebus_types import Client
-from eventflows.errors import ConfigError, MissingExtraError
+from eventflows.errors import ConfigError
 from eventflows.protocols import Location, Option
 from eventflows.secret import Secret
 
 FORM: Final = "servicebus://namespace/queue or servicebus://namespace/topic?subscription=name"
-SUFFIX: Final = ".servicebus.windows.net"
 _NAME: Final = re.compile(r"[A-Za-z0-9]([\w./-]*[A-Za-z0-9_])?")
 _LONGEST: Final = 260  # characters of an entity's path (Service Bus quotas)
-_PART: Final = re.compile(r"\s*([A-Za-z]+)\s*=(.*)", re.DOTALL)
 
 
 @attrs.frozen(kw_only=True)
@@ -49,9 +48,7 @@ def place_of(location: Location, options: Mapping[str, object]) -> Place:
             f"{location.text}: {entity[:40]!r} is no name of a queue or topic: letters, digits, '.', '-', '_' "
             f"and '/', at most {_LONGEST} characters."
         )
-    host = location.authority
-    if host and "." not in host and ":" not in host:
-        host += SUFFIX
+    host = host_of(location.authority)
     subscription = options.get("subscription")
     return Place(
         host=host,
@@ -72,80 +69,12 @@ def validate(location: Location, options: Mapping[str, object], side: Literal["s
         raise ConfigError(f"{location.text}: give connection_string= or credential=, not both.")
 
 
-def secret_text(value: object) -> Secret:
-    """Take a connection string, hidden.
-
-    Raises:
-        ValueError: It is neither a `Secret` nor text.
-    """
-    if isinstance(value, Secret):
-        return value
-    if not isinstance(value, str) or not value:
-        raise ValueError("expected Secret.env(...) or Secret.file(...)")
-    return Secret(value)
-
-
-def _credential(value: object) -> object:
-    if not callable(getattr(value, "get_token", None)):
-        raise ValueError("expected a credential of azure-identity, with get_token()")
-    return value
-
-
-def _some_text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("expected text")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if value not in ("", True):
-        raise ValueError("it takes no value")
-    return True
-
-
-COMMON: Final = (
-    Option(
-        name="connection-string",
-        parse=secret_text,
-        about="a Secret: the namespace's connection string (default: what azure-identity finds)",
-    ),
-    Option(name="credential", parse=_credential, about="a credential of azure-identity"),
-)
 SOURCE: Final = (
     *COMMON,
-    Option(name="subscription", parse=_some_text, about="of the topic (default: the URL names a queue)"),
-    Option(name="dead-letter", parse=_flag, about="reads the dead letters", url_only=True),
+    Option(name="subscription", parse=some_text, about="of the topic (default: the URL names a queue)"),
+    Option(name="dead-letter", parse=flag, about="reads the dead letters", url_only=True),
 )
 DESTINATION: Final = COMMON
-
-
-def parts_of(text: str, place: Place) -> dict[str, str]:
-    """Read a connection string: names in lower case to values. Nothing of it is in an error.
-
-    Raises:
-        ConfigError: It is not one, or it is another namespace's.
-    """
-    found = [_PART.fullmatch(part) for part in text.strip().rstrip(";").split(";")]
-    parts = {match[1].lower(): match[2].strip() for match in found if match is not None}
-    endpoint = re.fullmatch(r"(?:sb|amqps?|https)://([^/]+)/?", parts.get("endpoint", ""))
-    if None in found or endpoint is None:
-        raise ConfigError(f"{place.text}: connection_string= is not a connection string: Endpoint=sb://...;...")
-    if place.host and place.host.partition(":")[0].lower() != endpoint[1].partition(":")[0].lower():
-        raise ConfigError(
-            f"{place.text}: the connection string is that of {endpoint[1]}, another namespace; correct one of them."
-        )
-    if "entitypath" in parts and parts["entitypath"].lower() != place.entity.lower():
-        raise ConfigError(f"{place.text}: the connection string is only for {parts['entitypath']}; correct one.")
-    return {**parts, "endpoint": f"sb://{place.host or endpoint[1]}"}
-
-
-_WRITTEN: Final = {
-    "endpoint": "Endpoint",
-    "sharedaccesskeyname": "SharedAccessKeyName",
-    "sharedaccesskey": "SharedAccessKey",
-    "sharedaccesssignature": "SharedAccessSignature",
-    "usedevelopmentemulator": "UseDevelopmentEmulator",
-}
 
 
 def client_of(place: Place, options: Mapping[str, object], **settings: Any) -> Client:  # noqa: ANN401 - the client's own
@@ -159,27 +88,9 @@ def client_of(place: Place, options: Mapping[str, object], **settings: Any) -> C
 
     given = options.get("connection-string")
     if isinstance(given, Secret):
-        parts = parts_of(given.reveal(), place)
-        if "usedevelopmentemulator" in parts:  # the client knows one spelling only
-            parts["usedevelopmentemulator"] = parts["usedevelopmentemulator"].lower()
-        text = ";".join(f"{_WRITTEN[name]}={value}" for name, value in parts.items() if name in _WRITTEN)
+        text = connection_string(given.reveal(), host=place.host, entity=place.entity, shown=place.text)
         try:
             return ServiceBusClient.from_connection_string(text, **settings)
         except ValueError as error:
             raise ConfigError(f"{place.text}: connection_string=: {error}") from None
     return ServiceBusClient(place.host, options.get("credential") or default_credential(), **settings)  # type: ignore[arg-type]
-
-
-def default_credential() -> Any:  # noqa: ANN401 - a credential of azure-identity
-    """Make the credential that finds its own way: environment, managed identity, command line.
-
-    Raises:
-        MissingExtraError: azure-identity is not installed.
-    """
-    try:
-        from azure.identity import DefaultAzureCredential
-    except ImportError:
-        raise MissingExtraError(
-            "Credentials of Azure AD need azure-identity. Install eventflows[identity], or give connection_string=."
-        ) from None
-    return DefaultAzureCredential()
