@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 Side = Literal["source", "destination"]
 
-_BUILT_IN: Final = {"local": "eventflows.adapters.local", "servicebus": "eventflows.adapters.servicebus"}
+_BUILT_IN: Final = {
+    "eventhubs": "eventflows.adapters.eventhubs",
+    "local": "eventflows.adapters.local",
+    "servicebus": "eventflows.adapters.servicebus",
+}
 _ENTRY_POINTS: Final = "eventflows.adapters"
 _SECRET_WORDS: Final = re.compile(
     r"pass(word|wd|phrase)?|secret|token|(api|access|account|private|master)[_-]?key|shared[_-]?access|credential"

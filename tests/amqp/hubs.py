@@ -87,15 +87,19 @@ class Hub:
     Args:
         name: Its name.
         partitions: How many.
-        groups: Consumer groups beside `$Default`.
+        groups: Consumer groups beside `$Default`; None: whatever is asked for.
     """
 
-    def __init__(self, name: str, *, partitions: int = 2, groups: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, *, partitions: int = 2, groups: tuple[str, ...] | None = ()) -> None:
         self.name = name
         self.made = time.time()
         self.partitions = [Partition(number, name) for number in range(partitions)]
-        self.groups = {"$default", *(group.lower() for group in groups)}
+        self._groups = None if groups is None else {"$default", *(group.lower() for group in groups)}
         self._turn = 0
+
+    def has(self, group: str) -> bool:
+        """Whether there is a consumer group of a name."""
+        return self._groups is None or group.lower() in self._groups
 
     def partition(self, number: str) -> Partition | None:
         """Find a partition by its id."""
@@ -272,7 +276,7 @@ def attach(broker: Broker, link: Link, path: str) -> bool:
         link.refuse("com.microsoft:argument-out-of-range", f"The hub has no partition {number}.")
     elif not link.sends:
         link.accept(Inlet(broker, hub, partition), max_message=MAX_PUBLICATION)
-    elif group is None or group.lower() not in hub.groups or partition is None:
+    elif group is None or not hub.has(group) or partition is None:
         link.refuse("amqp:not-found", f"The messaging entity '{path}' could not be found.")
     else:
         Reader(broker, partition, group, link).ask()
