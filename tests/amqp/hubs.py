@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_PUBLICATION: Final = 1024 * 1024
 EPOCH: Final = Symbol("com.microsoft:epoch")
 METRICS: Final = Symbol("com.microsoft:enable-receiver-runtime-metric")
+RESET: Final = "reset"
+"""In place of a condition: the connection is cut; the client sends again by itself what is refused for a while."""
 STOLEN: Final = "amqp:link:stolen"
 _SELECTOR: Final = re.compile(r"amqp\.annotation\.(x-opt-[a-z-]+) (>=?) '([^']*)'")
 _PLACE: Final = re.compile(r"([^/]+)(?:/consumergroups/([^/]+))?(?:/partitions/([^/]+))?$", re.IGNORECASE)
@@ -135,6 +137,9 @@ class Inlet:
             return rejected(error("amqp:decode-error", str(cut)))
         for event in events:
             refused = self._broker.faults.meets("publish", self._hub.name, event)
+            if refused is not None and refused[0] == RESET:
+                link.session.connection.reset()
+                return None
             if refused is not None:
                 return rejected(error(*refused))
         if events:

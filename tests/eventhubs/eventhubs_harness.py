@@ -13,6 +13,8 @@ from typing import ClassVar, Literal
 from azure.eventhub import EventData
 
 from amqp import AzureServer
+from amqp.hubs import RESET
+from amqp.link import Link
 from amqp.server import KEY, KEY_NAME
 from amqp.stored import Stored
 from eventflows import Secret
@@ -29,6 +31,7 @@ from eventflows.errors import (
 )
 from eventflows.message import Message
 from eventflows.testing import Harness
+from eventflows.testing.conditions import wait_until
 
 VARIABLE = "EVENTFLOWS_EVENTHUBS_CONNECTION_STRING"
 CONDITIONS: Mapping[type[BrokerError], str] = {
@@ -53,9 +56,20 @@ class StandInFaults:
 
     def fail(self, operation: str, error: BrokerError, *, times: int = 1) -> None:
         if operation == "receive":
-            self._server.detach(CONDITIONS[type(error)], match=lambda link: link.sends and self._name in link.address)
+            # Partitions are claimed after the opening: nothing is sent until there is a link to be cut.
+            self._server.freeze("receive", self._name)
+            wait_until(lambda: self._detached(CONDITIONS[type(error)]), what="a reader to be detached")
+            self._server.thaw("receive")
+        elif isinstance(error, ConnectionFailedError) and operation == "publish":
+            self._server.plan(operation, RESET, times=times, entity=self._name)
         else:
             self._server.plan(operation, CONDITIONS[type(error)], times=times, entity=self._name)
+
+    def _detached(self, condition: str) -> int:
+        def reads(link: Link) -> bool:
+            return link.sends and f"/{self._name}/ConsumerGroups/" in link.address
+
+        return self._server.detach(condition, match=reads)
 
     def fail_message(self, match: Callable[[Message], bool], error: BrokerError, *, times: int = 1) -> None:
         def matches(stored: Stored) -> bool:
@@ -80,7 +94,7 @@ class EventHubsHarness(Harness):
     name = "eventhubs"
     native_type = EventData
     patience = 30.0
-    quiet = 1.0
+    quiet = 2.5  # claiming and attaching take the client a second and more
     short = 1.0
     volume = 500
     saturation = 2.0
@@ -151,7 +165,6 @@ class EventHubsHarness(Harness):
                 "select partition_id, sequence_number from checkpoint where eventhub_name = ? and consumer_group = ?"
             )
             rows = store.execute(query, (name, group or "$Default")).fetchall()
-        store.close()
         return {f"{name}/{partition}": number + 1 for partition, number in rows}
 
     def close(self) -> None:

@@ -23,13 +23,15 @@ class Claim:
         source: The URL, as shown.
         key: What the store knows it by: namespace, hub, group and partition.
         checkpoint: What the store keeps for it; None: nothing.
+        owner: The name under which the store knows the claim; None: it did not say.
     """
 
-    def __init__(self, source: str, key: dict[str, str], checkpoint: dict[str, Any] | None) -> None:
+    def __init__(self, source: str, key: dict[str, str], checkpoint: dict[str, Any] | None, owner: str | None) -> None:
         self.source = source
         self.key = key
         self.partition = key["partition_id"]
         self.checkpoint = checkpoint
+        self.owner = owner
         self.lane = Lane(f"{key['eventhub_name']}/{self.partition}")
         self.waiting: deque[tuple[Event, bytes]] = deque()
         self.space = asyncio.Event()

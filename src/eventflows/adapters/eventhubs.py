@@ -15,8 +15,8 @@ Cannot:
 
 Limits:
     A publication has at most 1 MB, all of it (256 KB on Basic); the link says which. Checkpoints are written after
-    500 events or 5 seconds, and when a flow ends: so much may come again after a crash. When another member takes a
-    partition, what was finished since the last checkpoint comes again. Stores are a SQLite file of one machine, and
+    500 events or 5 seconds, when a claim ends and when a flow ends: so much may come again after a crash, or when
+    another member takes a partition by force. Stores are a SQLite file of one machine, and
     memory.
     Source: "Event Hubs quotas" and "Event processor host", learn.microsoft.com; the behaviour of the client was
     measured with azure-eventhub 5.15.1.
@@ -125,6 +125,8 @@ class EventHubsSubscriber:
             AuthenticationError: Correct the credentials.
             ConnectionFailedError: It is worth trying again.
         """
+        if self._loop is not None:
+            self._save_all(min(timeout, SAVE_SECONDS))  # the store may be there though the connection is not
         self._let_go(timeout)
         self._closed = False
         loop = self._loop = Loop("eventflows-eventhubs", self._place.text)
@@ -223,18 +225,16 @@ class EventHubsSubscriber:
                 context.fully_qualified_namespace, context.eventhub_name, context.consumer_group
             )
         found = next((row for row in rows if row["partition_id"] == context.partition_id), None)
-        self._begin(
-            {
-                "fully_qualified_namespace": context.fully_qualified_namespace,
-                "eventhub_name": context.eventhub_name,
-                "consumer_group": context.consumer_group,
-                "partition_id": context.partition_id,
-            },
-            found,
-        )
+        key = {
+            "fully_qualified_namespace": context.fully_qualified_namespace,
+            "eventhub_name": context.eventhub_name,
+            "consumer_group": context.consumer_group,
+            "partition_id": context.partition_id,
+        }
+        self._begin(key, found, await self._owner_of(key))
 
-    def _begin(self, key: dict[str, str], checkpoint: dict[str, Any] | None) -> None:
-        claim = Claim(self._place.text, key, checkpoint)
+    def _begin(self, key: dict[str, str], checkpoint: dict[str, Any] | None, owner: str | None) -> None:
+        claim = Claim(self._place.text, key, checkpoint, owner)
         with self._came:
             before = self._claims.get(claim.partition)
             self._claims[claim.partition] = claim
@@ -262,8 +262,24 @@ class EventHubsSubscriber:
             claim = self._claims.pop(context.partition_id, None)
             self.ready = bool(self._claims)
             self._came.notify_all()
-        if claim is not None:
-            claim.end()
+        if claim is None:
+            return
+        last = claim.to_save()
+        claim.end()
+        # What another member has taken meanwhile is no longer ours to write to.
+        if last is not None and claim.owner is not None and await self._owner_of(claim.key) == claim.owner:
+            row = {**claim.key, "offset": last[1], "sequence_number": last[0]}
+            with contextlib.suppress(Exception):  # it comes again: nothing is lost
+                await self._store.update_checkpoint(row)
+
+    async def _owner_of(self, key: Mapping[str, str]) -> str | None:
+        """Ask the store who owns a partition; None: it does not say."""
+        with contextlib.suppress(Exception):  # without an answer nothing is written
+            rows = await self._store.list_ownership(
+                key["fully_qualified_namespace"], key["eventhub_name"], key["consumer_group"]
+            )
+            return next((row["owner_id"] for row in rows if row["partition_id"] == key["partition_id"]), None)
+        return None
 
     async def _on_error(self, context: Any, error: Exception) -> None:  # noqa: ANN401 - the client's
         if type(error).__name__ == "OwnershipLostError" or condition_of(error) == STOLEN:
@@ -309,7 +325,7 @@ class EventHubsSubscriber:
             try:
                 chunk = claim.take(min(share, limit), max(max_bytes // (len(claims) - index), 1))
             except RewoundError:
-                self._begin(claim.key, None)  # the log was made anew: what comes is another log's
+                self._begin(claim.key, None, claim.owner)  # the log was made anew: what comes is another log's
                 continue
             if chunk is not None:
                 chunks.append(chunk)
