@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from eventflows.flow import run as run
     from eventflows.flow import send as send
     from eventflows.flow import subscriber as subscriber
+    from eventflows.listeners import EventListeners as EventListeners
     from eventflows.locate import open_publisher as open_publisher
     from eventflows.locate import open_subscriber as open_subscriber
     from eventflows.message import Delivery as Delivery
@@ -60,6 +61,7 @@ _HOMES = {
         "OutcomeUnknownError PermissionDeniedError Reject Retry RunError ThrottledError TooLargeError WorkerLostError"
     ),
     "flow": "Flow publisher run send subscriber",
+    "listeners": "EventListeners",
     "locate": "open_publisher open_subscriber",
     "message": "Delivery Message Messages",
     "observe": "Observer",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +37,7 @@ def test_split_makes_no_stretch_that_the_one_before_had_room_for(
 ) -> None:
     """Each stretch begins with an item that did not fit into the one before."""
     made = parts(sizes, most, most_bytes)
-    for before, after in zip(made, made[1:], strict=False):
+    for before, after in itertools.pairwise(made):
         assert len(before) == most or (most_bytes is not None and sum(before) + after[0] > most_bytes)
 
 
