@@ -57,15 +57,20 @@ class StandInFaults:
 
     def fail(self, operation: str, error: BrokerError, *, times: int = 1) -> None:
         if operation == "receive":
-            # Partitions are claimed after the opening: nothing is sent until there is a link to be cut.
+            # Partitions are claimed after the opening: nothing is sent until every one has a reader to be cut.
             self._server.freeze("receive", self._name)
-            wait_until(lambda: self._detached(CONDITIONS[type(error)]), what="a reader to be detached")
+            wait_until(self._all_read, what="a reader of each partition")
+            self._detached(CONDITIONS[type(error)])
             self._server.thaw("receive")
         elif isinstance(error, ConnectionFailedError) and operation == "publish":
             # The client's producer sends once more by itself, whatever its retries are set to.
             self._server.plan(operation, RESET, times=2 * times, entity=self._name)
         else:
             self._server.plan(operation, CONDITIONS[type(error)], times=times, entity=self._name)
+
+    def _all_read(self) -> bool:
+        hub = self._server.broker.hubs[self._name]
+        return self._server.call(lambda: all(partition.readers for partition in hub.partitions))
 
     def _detached(self, condition: str) -> int:
         def reads(link: Link) -> bool:
