@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Side = Literal["source", "destination"]
 
 _BUILT_IN: Final = {
+    "eventhubs": "eventflows.adapters.eventhubs",
     "local": "eventflows.adapters.local",
+    "servicebus": "eventflows.adapters.servicebus",
     "sqs": "eventflows.adapters.sqs",
     # A queue URL as the service writes it.
     "https": "eventflows.adapters.sqs",

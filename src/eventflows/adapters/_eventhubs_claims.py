@@ -1,0 +1,144 @@
+"""Claims of partitions: what came, what was handed out, how far it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from eventflows.adapters._eventhubs_wire import Event, incoming, text_of
+from eventflows.adapters._watermark import Watermark
+from eventflows.message import Chunk, Delivery, Lane
+
+AHEAD: Final = 200
+"""Events of one partition that wait here before its reader is made to wait."""
+
+
+class Claim:
+    """One claim of a partition, from its beginning to its end.
+
+    Args:
+        source: The URL, as shown.
+        key: What the store knows it by: namespace, hub, group and partition.
+        checkpoint: What the store keeps for it; None: nothing.
+        owner: The name under which the store knows the claim; None: it did not say.
+    """
+
+    def __init__(self, source: str, key: dict[str, str], checkpoint: dict[str, Any] | None, owner: str | None) -> None:
+        self.source = source
+        self.key = key
+        self.partition = key["partition_id"]
+        self.checkpoint = checkpoint
+        self.owner = owner
+        self.lane = Lane(f"{key['eventhub_name']}/{self.partition}")
+        self.waiting: deque[tuple[Event, bytes]] = deque()
+        self.space = asyncio.Event()
+        self.saving = asyncio.Lock()
+        self.watermark: Watermark | None = None
+        self.saved = -1
+        """The sequence number that was saved last; -1: none by this claim."""
+        self.finished = 0
+        """How many were finished since then."""
+        self.saved_at = time.monotonic()
+        self._offsets: deque[tuple[int, str]] = deque()
+
+    def take(self, limit: int, max_bytes: int) -> EventHubsChunk | None:
+        """Hand out what waits.
+
+        Raises:
+            RewoundError: The log begins again: it was made anew. End this claim.
+        """
+        with self.lane.lock:
+            if self.lane.lost or not self.waiting:
+                return None
+            if self.watermark is not None:
+                limit = min(limit, self.watermark.room)
+            taken: list[tuple[Event, bytes]] = []
+            total = 0
+            while self.waiting and len(taken) < limit:
+                size = len(self.waiting[0][1])
+                if taken and total + size > max_bytes:
+                    break
+                total += size
+                taken.append(self.waiting.popleft())
+            if not taken:
+                return None
+            chunk = EventHubsChunk(taken, self)
+            if self.watermark is None:
+                self.watermark = Watermark(chunk.numbers[0])
+            self.watermark.track_offsets(chunk.numbers)
+            self._offsets.extend(zip(chunk.numbers, chunk.offsets, strict=True))
+            return chunk
+
+    def resolve(self, first: int, stop: int) -> Sequence[int]:
+        """Note what is done, with the lane's lock held; gives what was done before."""
+        assert self.watermark is not None  # noqa: S101 - it was handed out
+        again = self.watermark.resolve(first, stop)
+        self.finished += stop - first
+        return again
+
+    def to_save(self) -> tuple[int, str] | None:
+        """Give the last event of the finished prefix, number and offset; None: nothing new, or not ours any more."""
+        with self.lane.lock:
+            if self.lane.lost or self.watermark is None:
+                return None
+            last: tuple[int, str] | None = None
+            for number, offset in self._offsets:
+                if number >= self.watermark.position:
+                    break
+                last = number, offset
+            return None if last is None or last[0] <= self.saved else last
+
+    def note_saved(self, number: int) -> None:
+        """Note what was saved."""
+        with self.lane.lock:
+            self.saved, self.saved_at, self.finished = number, time.monotonic(), 0
+            while self._offsets and self._offsets[0][0] <= number:
+                self._offsets.popleft()
+
+    def end(self) -> None:
+        """End it: nothing of it can be settled any more."""
+        with self.lane.lock:
+            self.lane.lose()
+        self.waiting.clear()
+
+
+class EventHubsChunk(Chunk):
+    """A chunk that keeps the client's own events.
+
+    Args:
+        taken: Events and their bodies.
+        claim: Theirs.
+    """
+
+    __slots__ = ("claim", "events", "numbers", "offsets")
+
+    def __init__(self, taken: Sequence[tuple[Event, bytes]], claim: Claim) -> None:
+        self.claim = claim
+        self.events = [event for event, _ in taken]
+        self.numbers = [int(event.sequence_number) for event in self.events]
+        self.offsets = [str(event.offset) for event in self.events]
+        keys = [text_of(event.partition_key) for event in self.events]
+        super().__init__(
+            [body for _, body in taken],
+            self._delivery,
+            lane=claim.lane,
+            keys=keys if any(key is not None for key in keys) else None,
+            content_types=[text_of(event.content_type) for event in self.events],
+            positions=[f"{claim.partition}:{number}" for number in self.numbers],
+        )
+
+    def _delivery(self, index: int) -> Delivery:
+        event = self.events[index]
+        position = f"{self.claim.partition}:{self.numbers[index]}"
+        return Delivery(
+            message=incoming(event, self.bodies[index] or b""),
+            source=self.claim.source,
+            position=position,
+            identity=f"{self.claim.source}#{position}",
+            lane=self.claim.lane,
+            enqueued_at=event.enqueued_time,
+            native=event,
+        )

@@ -1,0 +1,76 @@
+"""Events as Event Hubs has them, and back."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from eventflows.errors import InvalidMessageError
+from eventflows.message import Message
+
+OPTIONS: Final = ("partition",)
+"""Of a message: `partition`, the id of the partition to write to, in place of a key."""
+Event = Any
+"""`azure.eventhub.EventData`."""
+
+
+def fault_of(message: Message) -> str | None:
+    """Say what is wrong with a message; None: nothing."""
+    if not isinstance(message.body, bytes):
+        return f"a body here is bytes; this one is {type(message.body).__name__}."
+    unknown = sorted(set(message.options) - set(OPTIONS))
+    if unknown:
+        return f"eventhubs:// has no message option {unknown[0]!r}; it has {', '.join(OPTIONS)}."
+    if "partition" in message.options and message.key is not None:
+        return "a message has a key or a partition, not both."
+    texts = [*message.headers, *message.headers.values(), message.content_type or "", message.id or ""]
+    try:
+        _ = [text.encode("utf-8") for text in (*texts, message.key or "")]
+    except (AttributeError, UnicodeEncodeError):
+        return "headers, key, id and content type are text that UTF-8 can write; one of them is not."
+    return None
+
+
+def outgoing(message: Message) -> Event:
+    """Write a message for the client.
+
+    Raises:
+        InvalidMessageError: It cannot be written; the text says what.
+    """
+    from azure.eventhub import EventData
+
+    fault = fault_of(message)
+    if fault is not None:
+        raise InvalidMessageError(fault)
+    event: Event = EventData(message.body)
+    event.properties.update(message.headers)
+    if message.content_type is not None:
+        event.content_type = message.content_type
+    event.message_id = message.id or uuid.uuid4().hex  # the service gives none
+    return event
+
+
+def text_of(value: object) -> str | None:
+    """Give text; the client gives some of it as bytes."""
+    if value is None:
+        return None
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def body_of(event: Event) -> bytes:
+    """Give the bytes of a body; one that was sent as a value or a sequence is written as text."""
+    if event.body_type.value == "data":
+        return b"".join(bytes(part) for part in event.body)
+    value = event.body if event.body_type.value == "value" else list(event.body)
+    return value if isinstance(value, bytes) else str(text_of(value)).encode("utf-8")
+
+
+def incoming(event: Event, body: bytes) -> Message:
+    """Read an event from the client."""
+    return Message(
+        body,
+        headers={str(text_of(name)): str(text_of(value)) for name, value in (event.properties or {}).items()},
+        key=text_of(event.partition_key),
+        id=text_of(event.message_id),
+        content_type=text_of(event.content_type),
+    )

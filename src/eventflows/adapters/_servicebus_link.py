@@ -1,0 +1,196 @@
+"""One receiver of the client: every method runs on the thread that owns it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from eventflows.adapters._servicebus_errors import OPEN, translate
+from eventflows.adapters._servicebus_held import lease_of
+from eventflows.adapters._servicebus_place import Place, client_of
+from eventflows.adapters._servicebus_types import Client, Native, Receiver
+from eventflows.errors import BrokerError, ConnectionFailedError, LeaseLostError, OutcomeUnknownError
+from eventflows.message import Chunk
+from eventflows.policy import Settlement, Verdict
+
+LONGEST_REASON: Final = 4096  # characters of a dead letter's reason, and of its description ("Dead-letter queues")
+SLICE: Final = 0.02  # seconds of one call of the client while there is work, and of one read of its socket
+IDLE_SLICE: Final = 0.1  # seconds of one call while nothing comes: how late `wake` may be heard
+
+
+@attrs.define(eq=False)
+class Word:
+    """A verdict on one message, and the answer to it."""
+
+    native: Native
+    settlement: Settlement
+    chunk: Chunk
+    index: int
+    answered: bool = False
+    error: BrokerError | None = None
+
+
+class Link:
+    """A receiver of one queue or subscription, without anything fetched ahead.
+
+    Args:
+        place: What it reads.
+        options: With the credentials.
+    """
+
+    def __init__(self, place: Place, options: Mapping[str, object]) -> None:
+        self._place = place
+        self._options = options
+        self._client: Client | None = None
+        self._receiver: Receiver | None = None
+        self._busy = False
+        self.lock_seconds = 60.0
+        """Length of a lock, as far as seen: the service's default until one is."""
+
+    @property
+    def receiver(self) -> Receiver:
+        """The client's own."""
+        assert self._receiver is not None  # noqa: S101 - opened before anything is asked of it
+        return self._receiver
+
+    def open(self, timeout: float) -> None:
+        """Connect, show a token, attach."""
+        place = self._place
+        # Retries are the core's. A short read of the socket lets settling and receiving alternate quickly.
+        client = client_of(place, self._options, retry_total=0, try_timeout=max(timeout, 0.1), socket_timeout=SLICE)
+        kind = {"sub_queue": "deadletter"} if place.dead else {}
+        if place.subscription is None:
+            receiver = client.get_queue_receiver(place.entity, **kind)
+        else:
+            receiver = client.get_subscription_receiver(place.entity, place.subscription, **kind)
+        self._client, self._receiver = client, receiver
+        try:
+            receiver.__enter__()
+        except Exception as error:
+            raise translate(error, place.text, OPEN) from error
+
+    def _attach_again(self) -> None:
+        """Attach anew after the link was lost; what is held is then settled by its lock, while that lasts.
+
+        After an error the client has let its link go, and takes a word on a message only once it has another.
+        """
+        try:
+            self.receiver.__enter__()
+        except Exception as error:
+            raise translate(error, self._place.text, OPEN) from error
+
+    def poll(self, most: int, deadline: float, woken: threading.Event, *, holding: bool) -> list[Native]:
+        """Receive up to `most`; gives what there is as soon as there is some.
+
+        A lost link is attached again once while messages are held: opening anew would cost them their locks.
+        """
+        try:
+            return self._poll(most, deadline, woken)
+        except ConnectionFailedError:
+            if not holding:
+                raise
+            self._attach_again()
+            return []
+
+    def _poll(self, most: int, deadline: float, woken: threading.Event) -> list[Native]:
+        # While nothing comes it asks for one message: so at most one can come beside a call, to be sent back.
+        try:
+            while True:
+                left = deadline - time.monotonic()
+                count = most if self._busy else 1
+                wait = min(max(left, 0.005), SLICE if self._busy else IDLE_SLICE)
+                got = list(self.receiver.receive_messages(count, max_wait_time=wait))
+                if got and len(got) < most and not self._busy:
+                    got += self.receiver.receive_messages(most - len(got), max_wait_time=0.005)
+                self._busy = len(got) == most
+                if got:
+                    self.lock_seconds = max(lease_of(got[-1]) - time.monotonic(), 0.5)
+                if got or woken.is_set() or time.monotonic() >= deadline:
+                    return got
+        except Exception as error:
+            raise translate(error, self._place.text, "receive") from error
+
+    def settle(self, words: Sequence[Word], deadline: float) -> None:
+        """Say each word, until the time is over."""
+        for word in words:
+            if time.monotonic() >= deadline:
+                return
+            word.error = self._said(word)
+            if isinstance(word.error, ConnectionFailedError):
+                try:
+                    self._attach_again()
+                except BrokerError as error:
+                    word.error = error
+                else:
+                    word.error = self._said(word)
+            word.answered = True
+
+    def _said(self, word: Word) -> BrokerError | None:
+        try:
+            self._say(word)
+        except Exception as error:  # noqa: BLE001 - the table knows it
+            return translate(error, self._place.text, "settle")
+        return None
+
+    def _say(self, word: Word) -> None:
+        verdict, said = word.settlement.verdict, word.settlement
+        if verdict is Verdict.ACK:
+            self.receiver.complete_message(word.native)
+        elif verdict is Verdict.DEAD_LETTER:
+            self.receiver.dead_letter_message(
+                word.native, reason=said.reason[:LONGEST_REASON], error_description=said.detail[:LONGEST_REASON]
+            )
+        else:
+            self.receiver.abandon_message(word.native)
+
+    def renew(self, natives: Sequence[Native], deadline: float) -> list[BrokerError | None]:
+        """Renew locks; gives why each was not."""
+        answers: list[BrokerError | None] = []
+        for native in natives:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                answers.append(OutcomeUnknownError(f"{self._place.text}: no time was left to renew; try again."))
+                continue
+            try:
+                self.receiver.renew_message_lock(native, timeout=left)
+                answers.append(None)
+            except Exception as error:  # noqa: BLE001 - the table knows it
+                answers.append(translate(error, self._place.text, "extend"))
+        return answers
+
+    def peek(self, limit: int, first: int, timeout: float) -> Sequence[Native]:
+        """Look at messages from a sequence number on."""
+        try:
+            found: Sequence[Native] = self.receiver.peek_messages(limit, sequence_number=first, timeout=timeout)
+        except Exception as error:
+            raise translate(error, self._place.text, "peek") from error
+        return found
+
+    def close(self, held: Sequence[Native]) -> None:
+        """Hand back what is held, then close; where there is no connection to be had, the locks end by themselves."""
+        with contextlib.suppress(BrokerError):
+            for native in held:
+                self._hand_back(native)
+        for one in (self._receiver, self._client):
+            if one is not None:
+                with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
+                    one.close()
+
+    def _hand_back(self, native: Native) -> None:
+        for again in (True, False):
+            try:
+                self.receiver.abandon_message(native)
+            except Exception as error:
+                ours = translate(error, self._place.text, "release")
+                if isinstance(ours, LeaseLostError):
+                    return
+                if not again:
+                    raise ours from error
+                self._attach_again()
+            else:
+                return
