@@ -49,9 +49,9 @@ class Source:
     retry: RetryPolicy
     dead_letter: str | None
     order: Literal["key", "lane", "none"] | None
-    guarantee: str
+    guarantee: Literal["at-least-once", "at-most-once", "exactly-once"]
     workers: int
-    executor: str
+    executor: Literal["thread", "process"]
     timeout: float | None
     batch: int | None
     batch_wait: float
@@ -68,7 +68,7 @@ class Source:
         Raises:
             ConfigError: A value is wrong; the text names it and what was expected.
         """
-        self._check_not_yet()
+        self._check_calls()
         for what in ("name", "algorithm", "version", "dead_letter"):
             _text(what, getattr(self, what))
         if self.load is not None:
@@ -90,20 +90,22 @@ class Source:
             _demand("://" in self.dead_letter, "dead_letter", self.dead_letter, 'a URL, "halt" or "drop"')
             resolve(self.dead_letter, {}, "destination")
 
-    def _check_not_yet(self) -> None:
+    def _check_calls(self) -> None:
         guarantees = ("at-least-once", "at-most-once", "exactly-once")
         _demand(self.guarantee in guarantees, "guarantee", self.guarantee, f"one of {', '.join(guarantees)}")
         _demand(self.executor in ("thread", "process"), "executor", self.executor, '"thread" or "process"')
-        not_yet = {
-            f'guarantee="{self.guarantee}"': self.guarantee != "at-least-once",
-            f'executor="{self.executor}"': self.executor != "thread",
-            "timeout=": self.timeout is not None,
-            "batch=": self.batch is not None,
-            "batch_wait=": self.batch_wait != 0,
-        }
-        for what, asked in not_yet.items():
-            if asked:
-                raise ConfigError(f"{what} is not in this version of eventflows yet; leave it out.")
+        if self.timeout is not None:
+            _seconds("timeout", self.timeout)
+            _demand(self.timeout > 0, "timeout", self.timeout, "more than 0 seconds, or None")
+        _whole("batch", self.batch, none=True)
+        _seconds("batch_wait", self.batch_wait)
+        if self.batch is None and self.batch_wait:
+            raise ConfigError(f"batch_wait={self.batch_wait!r}: there is no batch to wait for; give batch= too.")
+        if self.batch is not None and self.max_in_flight is not None and self.max_in_flight < self.batch:
+            raise ConfigError(
+                f"max_in_flight={self.max_in_flight}: a batch of {self.batch} would never be full; "
+                "give at least as many as batch=."
+            )
 
 
 @attrs.frozen(kw_only=True)

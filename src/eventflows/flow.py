@@ -27,8 +27,16 @@ from eventflows.runner import Plan, Runner, RunResult
 from eventflows.runner.lifecycle import supervise
 from eventflows.runner.loop import call_in_loop
 from eventflows.runner.outputs import key_of
+from eventflows.runner.reference import reference_to
 from eventflows.shown import Description, Preview, PreviewRow
-from eventflows.signature import check_function, in_class_body, name_of, resolve
+from eventflows.signature import (
+    check_function,
+    check_timeout,
+    in_class_body,
+    is_coroutine,
+    name_of,
+    resolve,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +76,8 @@ class Decorator:
         loads = source is not None and source.load is not None
         # The other decorator may still bring load=, so one that only publishes may take a state.
         check_function(plain, where=where, loads=loads or source is None)
+        if source is not None and source.timeout is not None:
+            check_timeout(plain, source.executor)
         return Flow(cast("Callable[P, R]", plain), source, destination)
 
 
@@ -267,6 +277,8 @@ class Flow(Generic[P, R]):
         finally:
             subscriber.close()
         call = plan.prepare() if deliveries else None
+        if call is not None and plan.is_async:
+            call = call_in_loop(call)
         return Preview([_try(plan, call, delivery) for delivery in deliveries])
 
     def plan(self) -> Plan:
@@ -288,7 +300,8 @@ class Flow(Generic[P, R]):
             source=source.url,
             subscriber=lambda: open_subscriber(source.url, **source.options),
             prepare=lambda: self._prepared(resolved.takes_state),
-            decoder=decoder(resolved.input),
+            decoder=decoder(resolved.input, batch=source.batch is not None),
+            is_async=is_coroutine(self.__wrapped__),
             wants_delivery=resolved.delivery,
             destination=None if destination is None else destination.url,
             publisher=None if destination is None else lambda: open_publisher(destination.url, **destination.options),
@@ -297,9 +310,15 @@ class Flow(Generic[P, R]):
             publish_timeout=30.0 if destination is None else destination.timeout,
             dead_letter=source.dead_letter,
             dead_letter_publisher=None if letters is None else lambda: open_publisher(letters),
-            retry=source.retry,
+            retry=attrs.evolve(source.retry, attempts=1) if source.guarantee == "at-most-once" else source.retry,
             order=source.order,
+            guarantee=source.guarantee,
             workers=source.workers,
+            executor=source.executor,
+            reference=reference_to(self, self.name) if source.executor == "process" else None,
+            timeout=source.timeout,
+            batch=source.batch,
+            batch_wait=source.batch_wait,
             max_in_flight=source.max_in_flight,
             max_in_flight_bytes=source.max_in_flight_bytes,
             drain_timeout=source.drain_timeout,
@@ -310,8 +329,6 @@ class Flow(Generic[P, R]):
         """Load the state, once per process, and bind it."""
         function: Callable[..., Any] = self.__wrapped__
         load = self._source.load if self._source is not None else None
-        if inspect.iscoroutinefunction(function):
-            function = call_in_loop(function)
         if load is None:
             return function
         with self._lock:
@@ -357,14 +374,19 @@ def subscriber(
             dead-letter place, and where it has none, the flow halts.
         order: What runs one at a time, in order: messages of one "key", of one "lane", or nothing ("none"). None: by
             key where the source has keys.
-        guarantee: "at-least-once"; the others are not in this version.
-        workers: How many messages are worked on at once.
-        executor: "thread"; "process" is not in this version.
-        timeout: Not in this version.
-        batch: Not in this version.
-        batch_wait: Not in this version.
+        guarantee: "at-least-once"; "at-most-once" acknowledges before `apply` is called, which is called once, whatever
+            comes of it; "exactly-once" needs a source and a destination that share transactions.
+        workers: How many calls run at once: threads, processes, or coroutines where `apply` is a coroutine function.
+        executor: "thread", or "process": `load()` and `apply` run in worker processes, which import the flow; a crash
+            costs only the message that the process was on, and the process is replaced.
+        timeout: Seconds that one call may take; then it fails with `CallTimeoutError`. None: as long as it likes. A
+            call on a thread cannot be ended, so this needs worker processes or a coroutine function.
+        batch: Most inputs of one call, which gets a list and returns as many results, None in the place of one that
+            publishes nothing; an element that is an exception fails its own message. None: one input, no list.
+        batch_wait: Seconds that a batch waits to become full, from its first message on; 0: not at all.
         max_in_flight: Messages held at once, at most. None: about 0.25 s of work for each worker.
-        max_in_flight_bytes: Bytes of bodies held at once, at most. None: 64 MiB.
+        max_in_flight_bytes: Bytes of bodies and of unconfirmed outputs held at once, at most; one message that is
+            larger may pass alone. None: 64 MiB.
         drain_timeout: Seconds that a stop waits for what runs.
         observers: Told what happens.
         algorithm: For the catalogue: "owner/name".
@@ -451,6 +473,11 @@ def run_observed(
     for flow in cast("tuple[object, ...]", flows):
         if not isinstance(flow, Flow):
             raise ConfigError(f"run(): {flow!r} is not a flow; decorate it with @subscriber(url).")
+        if flow.__module__ == "__mp_main__":
+            raise ConfigError(
+                f"run() of flow {flow.name} was called while a worker process imports its script. "
+                'Put the call under `if __name__ == "__main__":`, so that only the first process makes it.'
+            )
     done = threading.Event()
     plans = [flow.plan() for flow in flows]
     plans = [attrs.evolve(plan, observers=[*plan.observers, *observers]) for plan in plans]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -54,6 +55,109 @@ def _unpickled_message(
     return Message(
         body, headers=headers or _NOTHING, key=key, id=id, content_type=content_type, options=options or _NO_OPTIONS
     )
+
+
+class Batch(Sequence[Message]):
+    """Messages on their way out, in columns: what a `Chunk` is to deliveries.
+
+    A `Message` is made only when somebody asks for one. Publishers take any sequence of
+    messages; `Batch.of` gives its columns at once, so that none of them needs two ways.
+
+    Args:
+        bodies: One for each message; this and the other columns are not copied.
+        headers: One mapping for each message.
+        keys: One for each message.
+        ids: One for each message.
+        content_types: One for each message.
+        options: One mapping for each message.
+    """
+
+    __slots__ = ("bodies", "content_types", "headers", "ids", "keys", "options")
+
+    def __init__(
+        self,
+        bodies: Sequence[bytes | None],
+        *,
+        headers: Sequence[Mapping[str, str]] | None = None,
+        keys: Sequence[str | None] | None = None,
+        ids: Sequence[str | None] | None = None,
+        content_types: Sequence[str | None] | None = None,
+        options: Sequence[Mapping[str, object]] | None = None,
+    ) -> None:
+        none = (None,) * len(bodies)
+        self.bodies = bodies
+        self.headers = (_NOTHING,) * len(bodies) if headers is None else headers
+        self.keys: Sequence[str | None] = none if keys is None else keys
+        self.ids: Sequence[str | None] = none if ids is None else ids
+        self.content_types: Sequence[str | None] = none if content_types is None else content_types
+        self.options = (_NO_OPTIONS,) * len(bodies) if options is None else options
+
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> Batch:
+        """Give the columns of messages; a batch is given back as it is."""
+        if type(messages) is Batch:
+            return messages
+        return cls(
+            [message.body for message in messages],
+            headers=[message.headers for message in messages],
+            keys=[message.key for message in messages],
+            ids=[message.id for message in messages],
+            content_types=[message.content_type for message in messages],
+            options=[message.options for message in messages],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Sequence[Message]]) -> Batch:
+        """Make one batch of several, in order."""
+        batches = [cls.of(part) for part in parts]
+        if len(batches) == 1:
+            return batches[0]
+        flat = itertools.chain.from_iterable
+        return cls(
+            list(flat([batch.bodies for batch in batches])),
+            headers=list(flat([batch.headers for batch in batches])),
+            keys=list(flat([batch.keys for batch in batches])),
+            ids=list(flat([batch.ids for batch in batches])),
+            content_types=list(flat([batch.content_types for batch in batches])),
+            options=list(flat([batch.options for batch in batches])),
+        )
+
+    def __len__(self) -> int:
+        """Count the messages."""
+        return len(self.bodies)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Batch: ...
+    def __getitem__(self, index: int | slice) -> Message | Batch:
+        """Make the message at an index, or a batch of a stretch."""
+        if isinstance(index, slice):
+            return Batch(
+                self.bodies[index],
+                headers=self.headers[index],
+                keys=self.keys[index],
+                ids=self.ids[index],
+                content_types=self.content_types[index],
+                options=self.options[index],
+            )
+        return Message(
+            self.bodies[index],
+            headers=self.headers[index],
+            key=self.keys[index],
+            id=self.ids[index],
+            content_type=self.content_types[index],
+            options=self.options[index],
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all bodies."""
+        return sum([len(body or b"") for body in self.bodies])
+
+    def __repr__(self) -> str:
+        """Show how many, never what."""
+        return f"Batch(<{len(self.bodies)} messages>)"
 
 
 class Messages:
@@ -121,6 +225,10 @@ class Lane:
         """End the claim. For adapters, which call it with `lock` held."""
         self._lost = True
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the name: another process gets a lane of its own, of the same name."""
+        return Lane, (self.name,)
+
     def __repr__(self) -> str:
         """Show the name and whether the claim has ended."""
         return f"Lane({self.name!r}{', lost' if self._lost else ''})"
@@ -171,6 +279,7 @@ class Chunk(Sequence[Delivery]):
         keys: One for each message; None when no message has a key, or no order needs them.
         sizes: Bytes of each body; None: measured when asked for.
         content_types: One for each message; None when none says a content type.
+        headers: One mapping for each message, or None; None when no message has headers.
         positions: One for each message, as `Delivery.position`; None: asked of the delivery.
         attempt: The highest attempt of any of them; more than 1 makes the core look at each.
         lease_until: When the first of their leases ends, in `time.monotonic()` seconds; None: no lease.
@@ -183,6 +292,7 @@ class Chunk(Sequence[Delivery]):
         "attempt",
         "bodies",
         "content_types",
+        "headers",
         "keys",
         "lane",
         "lease_until",
@@ -198,6 +308,7 @@ class Chunk(Sequence[Delivery]):
         keys: Sequence[str | None] | None = None,
         sizes: Sequence[int] | None = None,
         content_types: Sequence[str | None] | None = None,
+        headers: Sequence[Mapping[str, str] | None] | None = None,
         positions: Sequence[str] | None = None,
         attempt: int = 1,
         lease_until: float | None = None,
@@ -206,6 +317,7 @@ class Chunk(Sequence[Delivery]):
         self.lane = lane
         self.keys = keys
         self.content_types = content_types
+        self.headers = headers
         self.positions = positions
         self.attempt = attempt
         self.lease_until = lease_until
@@ -226,6 +338,12 @@ class Chunk(Sequence[Delivery]):
     def position(self, index: int) -> str:
         """Give the position of one message without building its delivery where the adapter can."""
         return self[index].position if self.positions is None else self.positions[index]
+
+    def positions_of(self, start: int, stop: int) -> Sequence[str]:
+        """Give the positions of a stretch, as `position` does."""
+        if self.positions is not None:
+            return self.positions[start:stop]
+        return [self.position(index) for index in range(start, stop)]
 
     def __len__(self) -> int:
         """Count the messages."""

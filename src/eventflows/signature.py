@@ -21,11 +21,11 @@ def name_of(function: Callable[..., Any]) -> str:
     """Name a function as `module:qualname`, the same however its file was started."""
     qualname = getattr(function, "__qualname__", type(function).__qualname__)
     module = getattr(function, "__module__", None) or "__main__"
-    if module == "__main__":
-        main = sys.modules.get("__main__")
+    if module in ("__main__", "__mp_main__"):  # the second is the first, as a worker process imports it
+        main = sys.modules.get(module)
         spec = getattr(main, "__spec__", None)
         file = getattr(main, "__file__", None)
-        if spec is not None and spec.name != "__main__":
+        if spec is not None and spec.name not in ("__main__", "__mp_main__"):
             module = spec.name.removesuffix(".__main__")
         elif file is not None:
             module = pathlib.Path(file).stem
@@ -78,10 +78,30 @@ def check_function(function: object, *, where: str, loads: bool) -> inspect.Sign
     return signature
 
 
+def check_timeout(function: Callable[..., Any], executor: str) -> None:
+    """Refuse `timeout=` where nothing could end a call.
+
+    Raises:
+        ConfigError: A plain function on a thread: no thread can be ended from outside.
+    """
+    if executor == "thread" and not is_coroutine(function):
+        raise ConfigError(
+            f"@subscriber on {name_of(function)}: timeout= cannot end a call on a thread. "
+            'Add executor="process", or make apply a coroutine function (async def).'
+        )
+
+
 def _kind(thing: object) -> str:
     if isinstance(thing, (staticmethod, classmethod)):
         return f"a {type(thing).__name__}; decorate the bound method: subscriber(url)(scorer.apply)"
     return f"the class {thing.__qualname__}" if inspect.isclass(thing) else f"a {type(thing).__name__}"
+
+
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Say whether a call of it must be awaited; an object whose `__call__` is a coroutine function counts."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - not whether it can be called, but how
+    )
 
 
 @attrs.frozen
@@ -115,7 +135,7 @@ def resolve(function: Callable[..., Any], signature: inspect.Signature, name: st
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
         hint = hints.get(parameter.name, parameter.annotation)
-        if hint is Delivery or Delivery in typing.get_args(hint):
+        if _mentions_delivery(hint):
             delivery = parameter.name
         elif parameter.default is parameter.empty:
             raise ConfigError(
@@ -124,6 +144,10 @@ def resolve(function: Callable[..., Any], signature: inspect.Signature, name: st
             )
     given = hints.get(positional[0].name, inspect.Parameter.empty)
     return Resolved(given, len(positional) > 1, delivery)
+
+
+def _mentions_delivery(hint: object) -> bool:
+    return hint is Delivery or any(_mentions_delivery(part) for part in typing.get_args(hint))
 
 
 def in_class_body(depth: int) -> bool:

@@ -147,8 +147,9 @@ def test_wrong_signature_is_refused(function: object) -> None:
     "settings",
     [
         {"workers": 0}, {"retry": 3}, {"order": "sideways"}, {"drain_timeout": -1}, {"max_in_flight": 0}, {"load": 3},
-        {"dead_letter": "somewhere"}, {"batch": 3}, {"executor": "process"}, {"guarantee": "exactly-once"},
-        {"wrokers": 2},
+        {"dead_letter": "somewhere"}, {"batch": 0}, {"executor": "ray"}, {"guarantee": "sometimes"},
+        {"batch_wait": 1.0}, {"timeout": 0},
+        {"wrokers": 2}, {"max_in_flight": 3, "batch": 4},
     ],
     ids=lambda settings: next(iter(settings)),
 )  # fmt: skip

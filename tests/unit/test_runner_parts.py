@@ -24,7 +24,7 @@ from eventflows.protocols import Capabilities
 from eventflows.runner.held import GONE, SENDING, WAITING, Held, Span, join
 from eventflows.runner.outcome import LONGEST_DETAIL, Decision, dead_letter_action, decide, detail_of
 from eventflows.runner.outputs import cut_down, dead_letter_copy, id_prefix
-from eventflows.runner.workers import Run
+from eventflows.runner.runs import Run
 
 QUEUE = Capabilities(settle="message", redeliver=True, redeliver_delay=100.0, release="free", dead_letter=True)
 FIFO = attrs.evolve(QUEUE, release="counts")

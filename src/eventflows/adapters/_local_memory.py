@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import operator
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
 
 import attrs
 
 from eventflows.adapters._local_store import Grant, Waiting, Word
-from eventflows.message import Message
+from eventflows.message import Batch, Message
 from eventflows.policy import Verdict
 
 SCAN: Final = 10_000
@@ -47,6 +48,61 @@ class _Group:
         self.lows: deque[tuple[float, int]] = deque()
 
 
+class _Log:
+    """What was published and is kept, in columns."""
+
+    __slots__ = ("bodies", "content_types", "headers", "ids", "keys", "options", "times")
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes | None] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.keys: list[str | None] = []
+        self.ids: list[str | None] = []
+        self.content_types: list[str | None] = []
+        self.options: list[Mapping[str, object]] = []
+        self.times: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    def extend(self, batch: Batch) -> None:
+        self.bodies.extend(batch.bodies)
+        self.headers.extend(batch.headers)
+        self.keys.extend(batch.keys)
+        self.ids.extend(batch.ids)
+        self.content_types.extend(batch.content_types)
+        self.options.extend(batch.options)
+        self.times.extend([time.time()] * len(batch))
+
+    def cut(self, count: int) -> None:
+        columns: tuple[list[Any], ...] = (
+            self.bodies, self.headers, self.keys, self.ids, self.content_types, self.options, self.times,
+        )  # fmt: skip
+        for column in columns:
+            del column[:count]
+
+    def size(self, place: int) -> int:
+        return len(self.bodies[place] or b"")
+
+    def pick(self, places: Sequence[int]) -> tuple[Batch, list[float]]:
+        """Give messages by their places, and when each was published."""
+        pick = operator.itemgetter(*places) if len(places) > 1 else lambda column: (column[places[0]],)
+        batch = Batch(
+            pick(self.bodies),
+            headers=pick(self.headers),
+            keys=pick(self.keys),
+            ids=pick(self.ids),
+            content_types=pick(self.content_types),
+            options=pick(self.options),
+        )
+        return batch, list(pick(self.times))
+
+    def at(self, place: int) -> tuple[Message, float]:
+        """Give one message, and when it was published."""
+        batch, times = self.pick([place])
+        return batch[0], times[0]
+
+
 class MemoryStore:
     """One named place in the memory of this process.
 
@@ -59,8 +115,7 @@ class MemoryStore:
         self.clock = clock
         self.changed = threading.Condition()
         self._random = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
-        self._log: list[Message] = []
-        self._times: list[float] = []
+        self._log = _Log()
         self._first = 1
         self._groups: dict[str, _Group] = {}
         self._retain = 0.0
@@ -79,11 +134,12 @@ class MemoryStore:
         """Keep messages."""
         with self.changed:
             number = self._first + len(self._log)
-            ids = [message.id or f"{number + index}" for index, message in enumerate(batch)]
-            self._log.extend(batch)
-            self._times.extend([time.time()] * len(batch))
+            columns = Batch.of(batch)
+            self._log.extend(columns)
             self._notify()
-            return ids
+            if None not in columns.ids:
+                return list(cast("Sequence[str]", columns.ids))
+            return [given or f"{number + index}" for index, given in enumerate(columns.ids)]
 
     def join(self, group: str, retain: float) -> None:
         """Make a group unless it is there."""
@@ -104,7 +160,7 @@ class MemoryStore:
             now = self.clock()
             self._ripen(state, now)
             numbers: Sequence[int] = self._again(state, owner, limit, max_bytes) if state.pending else ()
-            left = max_bytes - sum(len(self._log[n - self._first].body or b"") for n in numbers)
+            left = max_bytes - sum(self._log.size(n - self._first) for n in numbers)
             if not numbers:
                 numbers = self._fresh_run(state, owner, limit, max_bytes, alone=True)
             elif len(numbers) < limit and left > 0:
@@ -114,12 +170,13 @@ class MemoryStore:
     def _fresh_run(self, state: _Group, owner: object, limit: int, room: int, *, alone: bool) -> Sequence[int]:
         """Take from the cursor on; a first message larger than the room only when it goes alone."""
         start = state.next - self._first
-        messages = self._log[start : start + limit]
-        if [message.key for message in messages].count(None) < len(messages):
+        keys = self._log.keys[start : start + limit]
+        if keys.count(None) < len(keys):
             return self._fresh_keyed(state, owner, limit, room, alone=alone)
-        size = len(messages)
-        if sum([len(message.body or b"") for message in messages]) > room:
-            size = _fitting(messages, room, alone=alone)
+        size = len(keys)
+        sizes = [len(body or b"") for body in self._log.bodies[start : start + limit]]
+        if sum(sizes) > room:
+            size = _fitting(sizes, room, alone=alone)
         numbers = range(state.next, state.next + size)
         state.next += size
         return self._shuffled(numbers) if size > 1 else numbers
@@ -133,13 +190,12 @@ class MemoryStore:
     def _fresh_keyed(self, state: _Group, owner: object, limit: int, room: int, *, alone: bool) -> list[int]:
         """Take, passing over those whose key is held by others, or waits."""
         taken: list[int] = []
-        blocked = {self._log[number - self._first].key for number in state.keyed}
+        blocked = {self._log.keys[number - self._first] for number in state.keyed}
         blocked.update(state.later.values())
         end = self._first + len(self._log)
         while state.next < end and len(taken) < limit:
             number = state.next
-            message = self._log[number - self._first]
-            key, size = message.key, len(message.body or b"")
+            key, size = self._log.keys[number - self._first], self._log.size(number - self._first)
             if key is None or (key not in blocked and state.keys.get(key, (owner, 0))[0] is owner):
                 if size > room and (taken or not alone):
                     break
@@ -171,23 +227,22 @@ class MemoryStore:
             kept: list[int] = []
             blocked: set[str | None] = set()
             for number in state.keyed:
-                message = self._log[number - self._first]
-                key = message.key
+                key, size = self._log.keys[number - self._first], self._log.size(number - self._first)
                 free = (
                     key not in blocked
                     and waiting_for.get(key, number + 1) > number
                     and state.keys.get(key or "", (owner, 0))[0] is owner
                 )
-                if free and len(taken) < limit and (not taken or room >= len(message.body or b"")):
+                if free and len(taken) < limit and (not taken or room >= size):
                     taken.append(number)
-                    room -= len(message.body or b"")
+                    room -= size
                     self._hold_key(state, key, owner)
                 else:
                     blocked.add(key)
                     kept.append(number)
             state.keyed = kept
         while state.returned and len(taken) < limit:
-            size = len(self._log[state.returned[0] - self._first].body or b"")
+            size = self._log.size(state.returned[0] - self._first)
             if taken and size > room:
                 break
             taken.append(heapq.heappop(state.returned))
@@ -211,29 +266,27 @@ class MemoryStore:
                 state.grants.pop(name, None)
 
     def _available(self, state: _Group, number: int) -> None:
-        if self._log[number - self._first].key is None:
+        if self._log.keys[number - self._first] is None:
             heapq.heappush(state.returned, number)
         else:
             bisect.insort(state.keyed, number)
 
     def _grant(self, state: _Group, owner: object, numbers: Sequence[int], until: float) -> Grant:
-        first, log, times = self._first, self._log, self._times
-        messages = [log[number - first] for number in numbers]
-        keys = [message.key for message in messages]
-        types = [message.content_type for message in messages]
+        messages, moments = self._log.pick([number - self._first for number in numbers])
+        keys, types, headers = messages.keys, messages.content_types, messages.headers
         attempts = {}
         if state.pending:
             for index, number in enumerate(numbers):
                 attempt = state.pending.pop(number, 1)
                 if attempt > 1:
                     attempts[index] = attempt
-        moments = [times[number - first] for number in numbers]
         grant = Grant(
             owner,
             numbers,
-            [message.body for message in messages],
+            list(messages.bodies),
             keys=keys if keys.count(None) < len(keys) else None,
             content_types=types if types.count(None) < len(types) else None,
+            headers=headers if any(headers) else None,
             attempts=attempts,
             until=until,
             message=messages.__getitem__,
@@ -318,8 +371,7 @@ class MemoryStore:
                 low = lows.popleft()[1]
         count = low - self._first
         if count >= TRIM and count * 2 >= len(self._log):
-            del self._log[:count]
-            del self._times[:count]
+            self._log.cut(count)
             self._first = low
 
     @staticmethod
@@ -392,7 +444,7 @@ class MemoryStore:
             start = max(state.next, after + 1)
             numbers += range(start, min(end, start + limit - len(numbers)))
             return [
-                Waiting(n, self._log[n - self._first], state.pending.get(n, 1), self._times[n - self._first])
+                Waiting(n, *self._log.at(n - self._first), attempt=state.pending.get(n, 1))
                 for n in numbers
                 if n >= self._first
             ]
@@ -405,7 +457,7 @@ class MemoryStore:
             fresh = self._first + len(self._log) - state.next
             oldest = min(state.pending, default=state.next)
             waiting = len(state.pending) + fresh
-            return waiting, self._times[oldest - self._first] if waiting else None
+            return waiting, self._log.times[oldest - self._first] if waiting else None
 
     def expire(self, group: str | None = None) -> None:
         """End all leases now."""
@@ -434,11 +486,11 @@ def dead_letter(message: Message, number: int, reason: str, detail: str) -> Mess
     return attrs.evolve(message, id=message.id or str(number), headers={**message.headers, **added})
 
 
-def _fitting(messages: Sequence[Message], max_bytes: int, *, alone: bool) -> int:
+def _fitting(sizes: Sequence[int], max_bytes: int, *, alone: bool) -> int:
     """Count how many fit; one that goes alone does always."""
     total = 0
-    for index, message in enumerate(messages):
-        total += len(message.body or b"")
+    for index, size in enumerate(sizes):
+        total += size
         if total > max_bytes and (index or not alone):
             return index
-    return len(messages)
+    return len(sizes)

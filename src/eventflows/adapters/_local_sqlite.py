@@ -16,7 +16,7 @@ from eventflows.adapters._local_file import File, boot_clock, check_header
 from eventflows.adapters._local_memory import dead_letter
 from eventflows.adapters._local_owners import Owners
 from eventflows.adapters._local_store import Grant, Waiting, Word
-from eventflows.message import Message
+from eventflows.message import Batch, Message
 from eventflows.policy import Verdict
 
 SCAN: Final = 5_000
@@ -120,14 +120,16 @@ class SqliteStore:
         topic, now = self._topic(connection, make=True), time.time()
         last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='messages'").fetchone()
         first = (last[0] if last else 0) + 1
+        columns = Batch.of(batch)
+        rows = zip(columns.bodies, columns.keys, columns.ids, columns.content_types, columns.headers, strict=True)
         connection.executemany(
             "INSERT INTO messages(topic, body, key, id, type, headers, published) VALUES(?,?,?,?,?,?,?)",
             [
-                (topic, m.body, m.key, m.id, m.content_type, json.dumps(dict(m.headers)) if m.headers else None, now)
-                for m in batch
+                (topic, body, key, id, kind, json.dumps(dict(headers)) if headers else None, now)
+                for body, key, id, kind, headers in rows
             ],
         )
-        return [message.id or str(first + index) for index, message in enumerate(batch)]
+        return [given or str(first + index) for index, given in enumerate(columns.ids)]
 
     def join(self, group: str, retain: float) -> None:
         """Make a group unless it is there."""
@@ -310,6 +312,7 @@ class SqliteStore:
             [row[1] for row in rows],
             keys=keys if keys.count(None) < len(keys) else None,
             content_types=types if types.count(None) < len(types) else None,
+            headers=[json.loads(row[5]) if row[5] else {} for row in rows] if any(row[5] for row in rows) else None,
             attempts={index: attempt for index, (_, attempt) in enumerate(kept) if attempt > 1},
             until=until,
             message=lambda index: _message(rows[index]),
@@ -496,7 +499,7 @@ class SqliteStore:
                 "ORDER BY seq LIMIT ?)",
                 (grp, self.clock(), start, limit, topic, max(following, start), limit),
             ).fetchall()
-        return [Waiting(row[0], _message(row[:7]), row[7], row[6]) for row in rows[:limit]]
+        return [Waiting(row[0], _message(row[:7]), published=row[6], attempt=row[7]) for row in rows[:limit]]
 
     def backlog(self, group: str) -> tuple[int, float | None]:
         """Count what waits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -19,6 +19,7 @@ class Grant:
         bodies: One for each.
         keys: One for each; None when none has a key.
         content_types: One for each; None when none says one.
+        headers: One mapping for each; None when none has any.
         attempts: By index, where it is not the first.
         until: When the lease ends, by the store's clock.
         message: Makes the message at an index.
@@ -29,6 +30,7 @@ class Grant:
         "attempts",
         "bodies",
         "content_types",
+        "headers",
         "keys",
         "later",
         "left",
@@ -49,6 +51,7 @@ class Grant:
         *,
         keys: Sequence[str | None] | None,
         content_types: Sequence[str | None] | None,
+        headers: Sequence[Mapping[str, str]] | None,
         attempts: dict[int, int],
         until: float,
         message: Callable[[int], Message],
@@ -59,6 +62,7 @@ class Grant:
         self.bodies = bodies
         self.keys = keys
         self.content_types = content_types
+        self.headers = headers
         self.attempts = attempts
         self.until = until
         self.message = message
@@ -102,8 +106,8 @@ class Waiting:
 
     number: int
     message: Message
-    attempt: int
     published: float
+    attempt: int
 
 
 class Store(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from eventflows.runner.held import Held, Span
-from eventflows.runner.workers import Report, Run, Unit, Worker
+from eventflows.runner.runs import Report, Run, Unit, Worker
 
 RUN_SECONDS: Final = 0.02
 """Length of a run in time: short enough to spread, long enough to pay for the hand-over."""
@@ -46,10 +46,22 @@ class Dispatch:
     Args:
         workers: Started.
         order: What order is kept within.
+        batch: Messages of a full run; None: as many as take a while.
+        batch_wait: Seconds that a run waits to become full, from its first message on.
     """
 
-    def __init__(self, workers: Sequence[Worker], order: Literal["key", "lane", "none"]) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        order: Literal["key", "lane", "none"],
+        *,
+        batch: int | None = None,
+        batch_wait: float = 0.0,
+    ) -> None:
         self._workers = workers
+        self._batch = batch
+        self._batch_wait = batch_wait
+        self._alone: set[tuple[int, int]] = set()
         self._order = order
         self._loose: deque[Span] = deque()
         self._ready: deque[Queue] = deque()
@@ -101,12 +113,13 @@ class Dispatch:
 
     def feed(self, now: float) -> None:
         """Give runs to workers that have room, the least loaded first."""
-        depth = 2 if self._average is not None and self._average < RUN_SECONDS / 4 else 1
+        brief = self._average is not None and self._average * (self._batch or 1) < RUN_SECONDS / 4
+        depth = 2 if brief or self._batch else 1
         for _ in range(depth * len(self._workers)):
             if not self._loose and not self._ready:
                 break
             worker = min(self._workers, key=_load)
-            if len(worker.runs) >= depth:
+            if len(worker.runs) >= depth or not self._worth_while(worker, now):
                 break
             parts = self._take(self._length())
             if not parts:
@@ -117,11 +130,40 @@ class Dispatch:
         if not self._loose and not self._ready and len(self._workers) > 1:
             self._even_out(now)
 
+    def _worth_while(self, worker: Worker, now: float) -> bool:
+        """Say whether a batch is to be taken: it is full, or its first message has waited, and nobody else works."""
+        if self._batch is None or (self.waiting >= self._batch and self._available(self._batch) >= self._batch):
+            return True
+        return not worker.runs and self._first_since() + self._batch_wait <= now
+
+    def _available(self, enough: int) -> int:
+        """Count what may begin now, as far as is enough."""
+        count = 0
+        for spans in (self._loose, *(queue.spans for queue in self._ready)):
+            for _, start, stop in spans:
+                count += stop - start
+                if count >= enough:
+                    return count
+        return count
+
+    def _first_since(self) -> float:
+        first = [spans[0][0].at for spans in (self._loose, *(queue.spans for queue in self._ready)) if spans]
+        return min(first, default=math.inf)
+
+    def next_batch(self) -> float:
+        """Give when a batch that is not full is due; infinity when none waits for that."""
+        if self._batch is None or not (self._loose or self._ready) or all(worker.runs for worker in self._workers):
+            return math.inf
+        return self._first_since() + self._batch_wait
+
     def _length(self) -> int:
         if self._average is None:
-            return 1
+            return self._batch or 1
         share = math.ceil(self.waiting / len(self._workers))
-        return max(1, min(share, int(RUN_SECONDS / self._average) if self._average > 0 else share))
+        length = max(1, min(share, int(RUN_SECONDS / self._average) if self._average > 0 else share))
+        if self._batch is None:
+            return length
+        return max(min(length, self._available(length)) // self._batch, 1) * self._batch
 
     def _take(self, length: int) -> list[tuple[Span, Unit]]:
         parts: list[tuple[Span, Unit]] = []
@@ -130,14 +172,27 @@ class Dispatch:
             queue = self._ready.popleft()
             if not queue.free:
                 continue
+            if self._alone and self._is_alone(queue.spans[0]):
+                if parts:
+                    self._ready.appendleft(queue)
+                    return parts
+                queue.busy = True
+                return [(self._cut(queue.spans, 1)[0], queue.unit)]
             queue.busy = True
             while room > 0 and queue.spans:
+                if self._alone and self._is_alone(queue.spans[0]):
+                    return parts
                 span, room = self._cut(queue.spans, room)
                 parts.append((span, queue.unit))
         while room > 0 and self._loose:
+            if self._alone and self._is_alone(self._loose[0]):
+                return parts or [(self._cut(self._loose, 1)[0], None)]
             span, room = self._cut(self._loose, room)
             parts.append((span, None))
         return parts
+
+    def _is_alone(self, span: Span) -> bool:
+        return (span[0].number, span[1]) in self._alone
 
     def _cut(self, spans: deque[Span], room: int) -> tuple[Span, int]:
         held, start, stop = spans.popleft()
@@ -187,14 +242,31 @@ class Dispatch:
         elif not queue.spans and not queue.busy and not queue.parked:
             self._queues.pop(queue.unit, None)
 
-    def skipped(self, parts: list[tuple[Span, Unit]]) -> list[Span]:
-        """Take back what waits behind a failed message; returns what must follow one that was handed back."""
+    def skipped(self, parts: list[tuple[Span, Unit]], *, alone: bool = False) -> list[Span]:
+        """Take back what waits behind a failed message; returns what must follow one that was handed back.
+
+        Args:
+            parts: One by one, where they go alone.
+            alone: Whether each gets a run of its own.
+        """
+        if alone:
+            self._alone.update((held.number, start) for (held, start, _), _ in parts)
         leaving = [span for span, unit in parts if unit is not None and self._queues[unit].leaving]
         self._take_back([(span, unit) for span, unit in parts if unit is None or not self._queues[unit].leaving])
         return leaving
 
-    def park(self, held: Held, index: int, unit: Unit, due: float) -> None:
-        """Let a failed message, and what is behind it in its unit, wait for its next attempt."""
+    def park(self, held: Held, index: int, unit: Unit, due: float, *, alone: bool = False) -> None:
+        """Let a failed message, and what is behind it in its unit, wait for its next attempt.
+
+        Args:
+            held: Its chunk.
+            index: Its place there.
+            unit: Its unit of order.
+            due: When the next attempt is, in `time.monotonic()` seconds.
+            alone: Whether it gets a run of its own: it may take its worker down.
+        """
+        if alone:
+            self._alone.add((held.number, index))
         queue = None if unit is None else self._queues.get(unit)
         if queue is not None:
             queue.parked = True
@@ -250,6 +322,7 @@ class Dispatch:
         """Forget all that waits or is parked."""
         self._loose.clear()
         self._ready.clear()
+        self._alone.clear()
         self._due.clear()
         for queue in list(self._queues.values()):
             queue.spans.clear()

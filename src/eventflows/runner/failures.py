@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from eventflows.errors import BrokerError, HaltedError, RunError
+from eventflows.errors import BrokerError, HaltedError, RunError, WorkerLostError
 from eventflows.message import Message
 from eventflows.observe import Observers
 from eventflows.observe.logging import shown
@@ -20,8 +20,8 @@ from eventflows.runner.outcome import Decision, dead_letter_action, decide, deta
 from eventflows.runner.outputs import cut_down, dead_letter_copy
 from eventflows.runner.plan import Plan
 from eventflows.runner.result import Tally
+from eventflows.runner.runs import Parcel, Unit
 from eventflows.runner.settling import Settling
-from eventflows.runner.workers import Parcel, Unit
 
 _log: Final = logging.getLogger("eventflows")
 
@@ -54,7 +54,7 @@ class Failures:
     ) -> None:
         self._plan = plan
         self._capabilities = capabilities
-        self._last = dead_letter_action(plan.dead_letter, capabilities)
+        self._last = dead_letter_action(plan.dead_letter, capabilities, plan.guarantee)
         self._dispatch = dispatch
         self._settling = settling
         self._letters = letters
@@ -98,7 +98,9 @@ class Failures:
             )  # fmt: skip
         self._observers.tell("retried", delivery=delivery, attempt=attempt, delay=decision.delay, error=error)
         if decision.action == "hold":
-            self._dispatch.park(held, index, unit, time.monotonic() + decision.delay)
+            self._dispatch.park(
+                held, index, unit, time.monotonic() + decision.delay, alone=isinstance(error, WorkerLostError)
+            )
             return
         self._settling.say(Verdict.RETRY, [(held, index, index + 1)], delay=decision.delay)
         if unit is not None:
@@ -132,19 +134,24 @@ class Failures:
     def _send(self, held: Held, index: int, copy: Message) -> None:
         assert self._letters is not None  # noqa: S101 - for the type checker: "copy" has an outbox
         held.state[index] = SENDING
-        self._letters.put([Parcel(held, index, [copy])])
+        self._letters.put([Parcel(held, index, index + 1, [copy])])
 
     def _stop_at(self, held: Held, index: int, reason: str, error: BaseException | None) -> None:
         held.state[index] = WAITING
         position = held.chunk[index].position
         halted = HaltedError(
             f"flow {self._plan.name} halted at {self._plan.source} position {position}: {reason}"
-            f" ({shown(error)}). The position has not moved: the next start meets the same message. "
+            f" ({shown(error)}). {self._again_or_not()} "
             'Mend apply or the message, or give the flow dead_letter= (a URL, or "drop").',
             position=position,
         )
         halted.__cause__ = error
         self._halt(halted)
+
+    def _again_or_not(self) -> str:
+        if self._plan.guarantee == "at-most-once":
+            return "It was acknowledged before apply was called, so it does not come again."
+        return "The position has not moved: the next start meets the same message."
 
     def copy_refused(self, held: Held, index: int, copy: Message, error: BrokerError) -> None:
         """Send a smaller copy of a message that its dead-letter place does not take; halt when there is none."""

@@ -26,7 +26,7 @@ class Held:
         number: Grows with every chunk of a run: what came first is less.
     """
 
-    __slots__ = ("chunk", "failures", "lease", "left", "lost", "number", "renew_at", "state", "whole")
+    __slots__ = ("acked", "at", "chunk", "failures", "lease", "left", "lost", "number", "renew_at", "state", "whole")
 
     def __init__(self, chunk: Chunk, number: int) -> None:
         size = len(chunk)
@@ -38,6 +38,10 @@ class Held:
         self.failures: dict[int, int] = {}
         """Failed attempts in this process, by index."""
         self.whole = sum(chunk.sizes)
+        self.at = time.monotonic()
+        """When it came."""
+        self.acked = False
+        """Whether the broker has its acknowledgement already: at most once."""
         self.lease = 0.0
         self.renew_at = float("inf")
         if chunk.lease_until is not None:

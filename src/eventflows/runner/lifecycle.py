@@ -16,19 +16,19 @@ from eventflows.errors import (
     CapabilityError,
     DrainTimeoutError,
     EventflowsError,
-    LoadError,
     RunError,
 )
 from eventflows.observe import Observers
-from eventflows.observe.logging import LoggingObserver, shown
+from eventflows.observe.logging import LoggingObserver
 from eventflows.protocols import Capabilities, Publisher, Subscriber
 from eventflows.runner.outbox import Outbox
 from eventflows.runner.outcome import dead_letter_action
-from eventflows.runner.outputs import encoder, id_prefix
+from eventflows.runner.outputs import Packer, id_prefix
 from eventflows.runner.plan import Plan
 from eventflows.runner.pump import Inbox, Pump
 from eventflows.runner.result import RunResult, Tally
-from eventflows.runner.workers import Worker
+from eventflows.runner.runs import Worker
+from eventflows.runner.staff import start_workers
 
 CLOSE_SECONDS: Final = 10.0
 _RANK: Final = {"none": 0, "key": 1, "lane": 2}
@@ -45,6 +45,13 @@ def check(plan: Plan, source: Capabilities, destination: Capabilities | None) ->
         raise CapabilityError(
             f'flow {plan.name}: order="{plan.order}" asks more than {plan.source} keeps '
             f'(ordering: {source.ordering}). Leave order= out, or choose order="{source.ordering}".'
+        )
+    if plan.guarantee == "exactly-once":
+        able = source.transactions and destination is not None and destination.transactions
+        raise CapabilityError(
+            f'flow {plan.name}: guarantee="exactly-once" needs a source and a destination that share transactions, '
+            f"and {plan.source if not able else 'this version of eventflows'} has none. Leave it out: "
+            "output ids are deterministic, so what reads them can drop repeats."
         )
     keyless = plan.key is None and source.ordering == "none"
     if destination is not None and destination.needs_key and keyless:
@@ -128,12 +135,16 @@ class Runner:
         publisher = self._open(plan.publisher, stack)
         letters = self._open(plan.dead_letter_publisher, stack)
         check(plan, subscriber.capabilities, publisher.capabilities if publisher else None)
-        if dead_letter_action(plan.dead_letter, subscriber.capabilities) == "halt" and plan.dead_letter is None:
+        if (
+            dead_letter_action(plan.dead_letter, subscriber.capabilities, plan.guarantee) == "halt"
+            and plan.dead_letter is None
+        ):
             _log.warning(
-                "flow %s: %s keeps no dead letters, so a message that cannot be handled halts the flow; "
+                "flow %s: dead letters of %s have no place, so a message that cannot be handled halts the flow; "
                 "give it dead_letter= to go on.", plan.name, plan.source,
             )  # fmt: skip
         workers = self._workers(publisher)
+        stack.callback(self._end_workers, workers)
         outbox = self._outbox(publisher, plan.destination, "outputs")
         dead = self._outbox(letters, plan.dead_letter, "dead letters")
         pump = Pump(
@@ -151,14 +162,10 @@ class Runner:
         try:
             self._pump(pump, subscriber)
         finally:
-            for worker in workers:
-                worker.stop()
             for box in filter(None, (outbox, dead)):
                 box.stop(abandon=True)
             for box in filter(None, (outbox, dead)):
                 box.join(1.0)
-            for worker in workers:
-                worker.join(0.2 if self.error is None else 0.0)
 
     def _pump(self, pump: Pump, subscriber: Subscriber) -> None:
         deadline: float | None = None
@@ -183,31 +190,22 @@ class Runner:
         except BrokerError as error:
             self.error = self.error or error
 
-    def _workers(self, publisher: Publisher | None) -> list[Worker]:
+    def _workers(self, publisher: Publisher | None) -> Sequence[Worker]:
         plan = self.plan
-        try:
-            call = plan.prepare()
-        except Exception as error:
-            failure = LoadError(
-                f"flow {plan.name}: load() raised {shown(error)}; no message was taken. Mend it and start again."
-            )
-            raise failure from error
-        encode = None
+        packer = None
         if publisher is not None:
             prefix = id_prefix(plan.source, plan.name, plan.destination)
-            encode = encoder(key=plan.key, headers=plan.headers, prefix=prefix)
-        return [
-            Worker(
-                call,
-                decoder=plan.decoder,
-                encode=encode,
-                observers=self._observers,
-                wants_delivery=plan.wants_delivery,
-                post=self._inbox.post,
-                name=f"eventflows {plan.name} worker {number}",
-            )
-            for number in range(plan.workers)
-        ]
+            packer = Packer(key=plan.key, headers=plan.headers, prefix=prefix)
+        return start_workers(plan, packer, self._observers, self._inbox.post, self._stop.is_set)
+
+    def _end_workers(self, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            worker.stop()
+        if self.error is not None:
+            for worker in workers:
+                worker.kill()
+        for worker in workers:
+            worker.join(0.2 if self.error is None else 0.0)
 
     def _open(self, make: object, stack: contextlib.ExitStack) -> Publisher | None:
         if make is None:

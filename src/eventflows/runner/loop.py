@@ -14,7 +14,8 @@ _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
 
-def _loop() -> asyncio.AbstractEventLoop:
+def background_loop() -> asyncio.AbstractEventLoop:
+    """Give this process's loop, which runs on a thread of its own; started at the first call."""
     import asyncio
 
     with _lock:
@@ -27,13 +28,13 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def call_in_loop(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
-    """Make a coroutine function callable from worker threads; each call waits for its result."""
+    """Make a coroutine function callable from any other thread; each call waits for its result."""
     import asyncio
 
     async def await_it(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         return await function(*args, **kwargs)
 
     def call(*args: object, **kwargs: object) -> object:
-        return asyncio.run_coroutine_threadsafe(await_it(args, kwargs), _loop()).result()
+        return asyncio.run_coroutine_threadsafe(await_it(args, kwargs), background_loop()).result()
 
     return call

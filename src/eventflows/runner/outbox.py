@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -18,10 +18,10 @@ from eventflows.errors import (
     OutcomeUnknownError,
     TooLargeError,
 )
-from eventflows.message import Message
-from eventflows.protocols import Publisher, PublishResult
+from eventflows.message import Batch, Message
+from eventflows.protocols import Pending, Publisher, PublishResult
 from eventflows.runner.held import GONE, Held
-from eventflows.runner.workers import Parcel
+from eventflows.runner.runs import Parcel
 
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 5.0
@@ -72,6 +72,8 @@ class Discarded:
     count: int
 
 
+_Answer = TypeVar("_Answer")
+
 Event = Confirmed | Unpublishable | Trouble | Discarded
 
 
@@ -86,8 +88,42 @@ class _Entry:
         self.message = message
 
 
+class _Known:
+    """Results that are there already."""
+
+    def __init__(self, results: list[PublishResult]) -> None:
+        self._results = results
+
+    def results(self, timeout: float) -> list[PublishResult]:
+        """Give them."""
+        return self._results
+
+
+class _Sent:
+    """A batch on its way to the broker."""
+
+    __slots__ = ("batch", "deadline", "parcels", "pending")
+
+    def __init__(self, parcels: list[Parcel], batch: Batch, pending: Pending, deadline: float) -> None:
+        self.parcels = parcels
+        self.batch = batch
+        self.pending = pending
+        self.deadline = deadline
+
+    def entries(self) -> list[_Entry]:
+        """Give the messages one by one."""
+        return [
+            _Entry(parcel, parcel.input_of(offset), message)
+            for parcel in self.parcels
+            for offset, message in enumerate(parcel.messages)
+        ]
+
+
 class Outbox:
-    """Publishes parcels in the order given.
+    """Publishes parcels in the order given, several batches in flight where the publisher can.
+
+    When anything fails, nothing new is sent until what failed, and everything later of the same keys, is confirmed:
+    batches that were in flight beside it included.
 
     Args:
         publisher: Not opened yet, or open.
@@ -102,21 +138,31 @@ class Outbox:
     ) -> None:
         self.place = place
         self._publisher = publisher
+        self._window = publisher.capabilities.publish_window
         self._timeout = timeout
         self._post = post
         self._queue: deque[Parcel] = deque()
+        self._in_flight: deque[_Sent] = deque()
         self._again: list[_Entry] = []
         self._ready = threading.Condition()
         self._stopping = False
         self._abandoned = threading.Event()
         self._wait = 0.0
         self._refused_since: float | None = None
+        self._size = 0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def size(self) -> int:
+        """Bytes of bodies that are not confirmed."""
+        return self._size
+
     def put(self, parcels: Sequence[Parcel]) -> None:
         """Hand over parcels."""
+        size = sum([parcel.size for parcel in parcels])
         with self._ready:
+            self._size += size
             self._queue.extend(parcels)
             self._ready.notify()
 
@@ -135,9 +181,10 @@ class Outbox:
     def _work(self) -> None:
         while True:
             with self._ready:
-                while not self._queue and not self._again and not self._stopping:
+                while not self._queue and not self._again and not self._in_flight and not self._stopping:
                     self._ready.wait()
-                if self._abandoned.is_set() or (self._stopping and not self._queue and not self._again):
+                idle = not self._queue and not self._again and not self._in_flight
+                if self._abandoned.is_set() or (self._stopping and idle):
                     return
                 if self._wait:
                     self._ready.wait(self._wait)
@@ -146,11 +193,14 @@ class Outbox:
                 parcels = self._take()
             if self._again:
                 self._send_entries()
-            elif parcels:
+                continue
+            if parcels:
                 self._send(parcels)
+            if self._in_flight and (len(self._in_flight) >= self._window or not self._queue):
+                self._collect()
 
     def _take(self) -> list[Parcel]:
-        if self._again:
+        if self._again or len(self._in_flight) >= self._window:
             return []
         parcels: list[Parcel] = []
         count = 0
@@ -164,21 +214,61 @@ class Outbox:
         kept = [part for parcel in parcels for part in self._ours(parcel)]
         if not kept:
             return
-        batch = kept[0].messages if len(kept) == 1 else [m for parcel in kept for m in parcel.messages]
-        results = self._publish(batch)
+        batch = Batch.join([parcel.messages for parcel in kept])
+        deadline = time.monotonic() + self._timeout
+        if self._window > 1:
+            pending = self._attempt(lambda: self._publisher.send(batch))
+        else:
+            results = self._attempt(lambda: self._publisher.publish(batch, timeout=self._timeout))
+            pending = None if results is None else _Known(results)
+        if pending is not None:
+            self._in_flight.append(_Sent(kept, batch, pending, deadline))
+            return
+        # Nothing of it was sent; what is in flight before it may fail too, and must come first then.
+        self._again = self._settle_in_flight() + _Sent(kept, batch, _Known([]), deadline).entries()
+
+    def _collect(self) -> None:
+        """Wait for the answers to the oldest batch."""
+        sent = self._in_flight.popleft()
+        results = self._results(sent)
         if results is not None and not [result for result in results if result.error is not None]:
             self._went_well()
-            self._post(Confirmed(self, kept, len(batch)))
+            self._shrink(sent.batch.size)
+            self._post(Confirmed(self, sent.parcels, len(sent.batch)))
             return
-        entries = [
-            _Entry(parcel, parcel.input_of(offset), message)
-            for parcel in kept
-            for offset, message in enumerate(parcel.messages)
-        ]
-        self._sort_out(entries, results)
+        self._sort_out(sent.entries(), results)
+        if self._again:
+            self._again += self._settle_in_flight({entry.message.key for entry in self._again})
+
+    def _results(self, sent: _Sent) -> list[PublishResult] | None:
+        return self._attempt(lambda: sent.pending.results(max(sent.deadline - time.monotonic(), 0.0)))
+
+    def _settle_in_flight(self, keys: set[str | None] | None = None) -> list[_Entry]:
+        """Wait for all that is in flight behind a failure; give what must be sent again, in order.
+
+        Args:
+            keys: Whose messages failed, and are sent again though these were confirmed; None: nothing failed yet.
+        """
+        again: list[_Entry] = []
+        blocked = {key for key in keys or () if key is not None}
+        while self._in_flight:
+            sent = self._in_flight.popleft()
+            entries, results = sent.entries(), self._results(sent)
+            if results is None:
+                again += entries
+                blocked.update(entry.message.key for entry in entries if entry.message.key is not None)
+                continue
+            again += self._sorted(entries, results, blocked)
+        return again
+
+    def _shrink(self, size: int) -> None:
+        with self._ready:
+            self._size -= size
 
     def _ours(self, parcel: Parcel) -> list[Parcel]:
         kept, lost = parcel.ours()
+        if lost:
+            self._shrink(parcel.size - sum(part.size for part in kept))
         for index in lost:
             count = len(parcel.messages) if parcel.stop - parcel.start == 1 else 1
             self._post(Discarded(self, parcel.held, index, count))
@@ -188,17 +278,23 @@ class Outbox:
         entries: list[_Entry] = []
         for entry in self._again:
             if entry.parcel.held.state[entry.index] == GONE:
+                self._shrink(len(entry.message.body or b""))
                 self._post(Discarded(self, entry.parcel.held, entry.index, 1))
             else:
                 entries.append(entry)
         self._again = []
-        if entries:
-            self._sort_out(entries, self._publish([entry.message for entry in entries]))
+        for start in range(0, len(entries), MOST_MESSAGES):
+            part = entries[start : start + MOST_MESSAGES]
+            batch = Batch.of([entry.message for entry in part])
+            self._sort_out(part, self._attempt(lambda: self._publisher.publish(batch, timeout=self._timeout)))  # noqa: B023
+            if self._again:
+                self._again += entries[start + MOST_MESSAGES :]
+                return
 
-    def _publish(self, batch: list[Message]) -> list[PublishResult] | None:
-        """Publish; None when nothing was sent, which `_trouble` was told of."""
+    def _attempt(self, call: Callable[[], _Answer]) -> _Answer | None:
+        """Call the publisher; None when nothing was sent, which `_trouble` was told of."""
         try:
-            return self._publisher.publish(batch, timeout=self._timeout)
+            return call()
         except (BrokerError, ClosedError) as error:
             self._trouble(error)
             if isinstance(error, ConnectionFailedError):
@@ -215,11 +311,19 @@ class Outbox:
 
     def _sort_out(self, entries: list[_Entry], results: list[PublishResult] | None) -> None:
         """Keep for another try what needs it, with everything later of the same key, and report the rest."""
-        if results is None:
-            self._again = entries
-            return
+        self._again = entries if results is None else self._sorted(entries, results, set())
+        if not self._again:
+            self._went_well()
+
+    def _sorted(self, entries: list[_Entry], results: list[PublishResult], keys: set[str]) -> list[_Entry]:
+        """Report what is confirmed or hopeless; give what is to be sent again.
+
+        Args:
+            entries: In order.
+            results: One for each.
+            keys: Whose messages must be sent again, whatever the result; those that fail are added.
+        """
         again: list[_Entry] = []
-        keys: set[str] = set()
         spoilt: set[tuple[Held, int]] = set()
         trouble: BrokerError | None = None
         for entry, result in zip(entries, results, strict=True):
@@ -235,12 +339,11 @@ class Outbox:
                 if entry.message.key is not None:
                     keys.add(entry.message.key)
                 trouble = error or trouble
+        again = [entry for entry in again if (entry.parcel.held, entry.index) not in spoilt]
         self._report(entries, results, again, spoilt)
-        self._again = [entry for entry in again if (entry.parcel.held, entry.index) not in spoilt]
-        if self._again and trouble is not None:
+        if trouble is not None and again:
             self._trouble(trouble)
-        else:
-            self._went_well()
+        return again
 
     def _report(
         self,
@@ -253,12 +356,13 @@ class Outbox:
         waiting = {(entry.parcel.held, entry.index) for entry in again} | spoilt
         confirmed: list[Parcel] = []
         count = 0
+        self._shrink(sum(len(entry.message.body or b"") for entry in entries if id(entry) not in later))
         for entry, result in zip(entries, results, strict=True):
             where = (entry.parcel.held, entry.index)
             count += result.error is None and id(entry) not in later
             last = confirmed[-1] if confirmed else None
             if where not in waiting and (last is None or last.held is not where[0] or last.start != entry.index):
-                confirmed.append(Parcel(where[0], entry.index, [entry.message]))
+                confirmed.append(Parcel(where[0], entry.index, entry.index + 1, [entry.message]))
         if confirmed or count:
             self._post(Confirmed(self, confirmed, count))
 

@@ -35,10 +35,13 @@ class Decision:
     """Why there is no next attempt."""
 
 
-def dead_letter_action(dead_letter: str | None, capabilities: Capabilities) -> Action:
-    """Say where messages go that have no next attempt: the flow's word, else the broker's own place, else halt."""
+def dead_letter_action(dead_letter: str | None, capabilities: Capabilities, guarantee: str = "at-least-once") -> Action:
+    """Say where messages go that have no next attempt: the flow's word, else the broker's own place, else halt.
+
+    With at most once the broker has been told already, so that its own place is out of reach.
+    """
     if dead_letter is None:
-        return "native" if capabilities.dead_letter else "halt"
+        return "native" if capabilities.dead_letter and guarantee != "at-most-once" else "halt"
     if dead_letter in ("halt", "drop"):
         return "halt" if dead_letter == "halt" else "drop"
     return "copy"

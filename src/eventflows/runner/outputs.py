@@ -5,21 +5,23 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
-from eventflows.codec import encode, to_messages
+from eventflows.codec import to_messages
 from eventflows.errors import EncodeError
-from eventflows.message import Delivery, Message, Messages
+from eventflows.message import Batch, Delivery, Message, Messages
 from eventflows.runner.held import Held
 from eventflows.runner.outcome import detail_of
-from eventflows.runner.workers import Encode
+from eventflows.runner.runs import Parcel
 
 Key = str | Callable[[Any], str | None] | None
 
 SMALL_HEADERS: Final = ("ef-reason", "ef-source", "ef-position", "ef-flow")
 """What a dead-letter copy keeps when it is too large with everything."""
+TRACE_HEADERS: Final = ("traceparent", "tracestate")
+"""W3C trace context, carried from an input to its outputs."""
 
 
 def id_prefix(*parts: str | None) -> str:
@@ -27,37 +29,92 @@ def id_prefix(*parts: str | None) -> str:
     return hashlib.blake2b("\0".join(part or "" for part in parts).encode(), digest_size=12).hexdigest()
 
 
-def encoder(*, key: Key, headers: Mapping[str, str] | None, prefix: str) -> Encode:
-    """Make the function that turns a result into messages with keys and deterministic ids.
+class Packer:
+    """Makes messages of results, with keys and deterministic ids.
 
     Args:
         key: A key for all, or what gives one for a result; None: the input's key.
         headers: For all; None: none.
         prefix: Begins every id; the same for the same flow, source and destination.
     """
-    fixed = dict(headers or {})
 
-    def to_outputs(result: object, held: Held, index: int) -> list[Message]:
-        if result is None:
-            return []
+    def __init__(self, *, key: Key, headers: Mapping[str, str] | None, prefix: str) -> None:
+        self._key = key
+        self._headers: Mapping[str, str] = dict(headers or {})
+        self._prefix = prefix
+        self.computes_keys = callable(key)
+
+    def key_of(self, result: object) -> str | None:
+        """Give the key of one result.
+
+        Raises:
+            EncodeError: The function gave something else than text or None.
+        """
+        return key_of(self._key, result)
+
+    def row(
+        self,
+        held: Held,
+        start: int,
+        bodies: list[bytes | None],
+        content_types: list[str | None],
+        keys: list[str | None] | None,
+    ) -> Parcel:
+        """Make a parcel of one output for each of several inputs in a row."""
         chunk = held.chunk
-        keys = chunk.keys
-        own = None if keys is None else keys[index]
-        stem = f"{prefix}-{chunk.position(index)}-"
-        kind = type(result)
-        if kind is not Messages and kind is not Message:
-            body, content_type = encode(result)
-            chosen = own if key is None else key_of(key, result)
-            return [Message(body, headers=fixed, key=chosen, id=stem + "0", content_type=content_type)]
-        values = cast("Messages", result).values if kind is Messages else (result,)
+        stop = start + len(bodies)
+        if keys is None:
+            if isinstance(self._key, str):
+                keys = [self._key] * len(bodies)
+            elif chunk.keys is not None:
+                keys = list(chunk.keys[start:stop])
+        headers: list[Mapping[str, str]] | None = None
+        if chunk.headers is not None:
+            headers = [self._traced(own) for own in chunk.headers[start:stop]]
+        elif self._headers:
+            headers = [self._headers] * len(bodies)
+        prefix = self._prefix
+        ids = [f"{prefix}-{position}-0" for position in chunk.positions_of(start, stop)]
+        batch = Batch(bodies, headers=headers, keys=keys, ids=ids, content_types=content_types)
+        return Parcel(held, start, stop, batch)
+
+    def several(self, result: Message | Messages, held: Held, index: int) -> list[Message]:
+        """Make the messages of a result that is a `Message`, or several."""
+        own = None if held.chunk.keys is None else held.chunk.keys[index]
+        return self.named(self.unnamed(result, own), held, index)
+
+    def unnamed(self, result: Message | Messages, own: str | None) -> list[Message]:
+        """Make them without ids; what is given as `Message` keeps its key and headers.
+
+        Args:
+            result: What `apply` returned.
+            own: The input's key.
+        """
+        values = result.values if isinstance(result, Messages) else (result,)
         made: list[Message] = []
         for value in values:
-            chosen = own if key is None else key_of(key, value)
-            for message in to_messages(value, key=chosen, headers=fixed):
-                made.append(message if message.id else attrs.evolve(message, id=f"{stem}{len(made)}"))
+            key = own if self._key is None else key_of(self._key, value)
+            made.extend(to_messages(value, key=key, headers=self._headers))
         return made
 
-    return to_outputs
+    def named(self, messages: list[Message], held: Held, index: int) -> list[Message]:
+        """Give ids to those that have none, and the trace context of their input."""
+        stem = f"{self._prefix}-{held.chunk.position(index)}-"
+        named = [m if m.id else attrs.evolve(m, id=f"{stem}{number}") for number, m in enumerate(messages)]
+        trace = self._trace(None if held.chunk.headers is None else held.chunk.headers[index])
+        if not trace:
+            return named
+        return [m if "traceparent" in m.headers else attrs.evolve(m, headers={**trace, **m.headers}) for m in named]
+
+    def _traced(self, headers: Mapping[str, str] | None) -> Mapping[str, str]:
+        trace = self._trace(headers)
+        return {**trace, **self._headers} if trace else self._headers
+
+    @staticmethod
+    def _trace(headers: Mapping[str, str] | None) -> dict[str, str]:
+        if not headers or "traceparent" not in headers:
+            return {}
+        return {name: headers[name] for name in TRACE_HEADERS if name in headers}
 
 
 def key_of(key: Key, result: object) -> str | None:

@@ -12,6 +12,7 @@ from eventflows.codec import Decoder
 from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy
 from eventflows.protocols import Publisher, Subscriber
+from eventflows.runner.reference import Reference
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +26,8 @@ class Plan:
     prepare: Callable[[], Callable[..., Any]]
     """Loads the state, once per process, and gives the function to call with an input."""
     decoder: Decoder
+    is_async: bool = False
+    """Whether a call of what `prepare` gives must be awaited."""
     wants_delivery: str | None = None
     """The keyword under which `apply` receives its delivery; None: it does not."""
     destination: str | None = None
@@ -37,7 +40,17 @@ class Plan:
     dead_letter_publisher: Callable[[], Publisher] | None = None
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     order: Literal["key", "lane", "none"] | None = None
+    guarantee: Literal["at-least-once", "at-most-once", "exactly-once"] = "at-least-once"
     workers: int = 1
+    executor: Literal["thread", "process"] = "thread"
+    reference: Reference | None = None
+    """Where worker processes find the flow; None: there are none."""
+    timeout: float | None = None
+    """Seconds that one call of `apply` may take."""
+    batch: int | None = None
+    """Most inputs of one call; None: `apply` takes one, not a list."""
+    batch_wait: float = 0.0
+    """Seconds that a batch waits to become full, from its first message on."""
     max_in_flight: int | None = None
     max_in_flight_bytes: int | None = None
     drain_timeout: float = 30.0

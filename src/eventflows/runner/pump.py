@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from eventflows.errors import (
 )
 from eventflows.message import Chunk, Lane
 from eventflows.observe import Observers
-from eventflows.policy import Verdict
+from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Subscriber
 from eventflows.runner.dispatch import STUCK_SECONDS, Dispatch
 from eventflows.runner.failures import Failures
@@ -26,8 +27,10 @@ from eventflows.runner.leases import Leases
 from eventflows.runner.outbox import Confirmed, Discarded, Event, Outbox, Trouble, Unpublishable
 from eventflows.runner.plan import Plan
 from eventflows.runner.result import Tally
+from eventflows.runner.runs import Parcel, Report, Worker
 from eventflows.runner.settling import Settling
-from eventflows.runner.workers import Parcel, Report, Worker
+
+_log: Final = logging.getLogger("eventflows")
 
 IDLE: Final = 1.0
 """Seconds that a receive blocks, at most, when nothing else is due."""
@@ -110,7 +113,7 @@ class Pump:
         self,
         plan: Plan,
         subscriber: Subscriber,
-        workers: list[Worker],
+        workers: Sequence[Worker],
         *,
         outbox: Outbox | None,
         letters: Outbox | None,
@@ -134,7 +137,7 @@ class Pump:
         self._count = 0
         self._bytes = 0
         self._order = plan.order or ("none" if subscriber.capabilities.ordering == "none" else "key")
-        self._dispatch = Dispatch(workers, self._order)
+        self._dispatch = Dispatch(workers, self._order, batch=plan.batch, batch_wait=plan.batch_wait)
         self._leases = Leases(self._lost)
         self._settling = Settling(gone=self._gone, lost=self._lost, failed=self._unsettled)
         self._failures = Failures(
@@ -147,6 +150,7 @@ class Pump:
             tally=tally,
             halt=self.halt,
         )
+        self._at_most_once = plan.guarantee == "at-most-once"
         self._refused = False
         self._lost_lanes: set[Lane] = set()
         self._busy_at = time.monotonic()
@@ -160,6 +164,8 @@ class Pump:
     def ended(self) -> bool:
         """Whether it drained: nothing runs, nothing is on its way, nothing waits to be settled."""
         if not self.draining or self._dispatch.running or len(self._settling) or self._inbox:
+            return False
+        if self._at_most_once and (self._dispatch.waiting or self._dispatch.parked):
             return False
         return all(set(held.state) <= {WAITING, GONE} for held in self._held.values())
 
@@ -177,12 +183,12 @@ class Pump:
             self._leases.renew(self._subscriber, time.monotonic())
             for event in self._inbox.take():
                 self._handle(event)
-            if self.draining:
+            if self.draining and not self._at_most_once:
                 self.hand_back()
             self._settle()
             now = time.monotonic()
             self._dispatch.unpark(now)
-            if not self.draining:
+            if not self.draining or self._at_most_once:
                 self._dispatch.feed(now)
             self._check_end(now)
             if not (self.draining and self.ended):
@@ -206,6 +212,13 @@ class Pump:
             for state in (WAITING, SENDING)
             for start, stop in held.stretches(state)
         ]
+        if self._at_most_once and left:
+            _log.error(
+                "flow %s: %d messages that were acknowledged were not finished; "
+                'with guarantee="at-most-once" they do not come again.',
+                self._plan.name, sum(stop - start for _, start, stop in left),
+            )  # fmt: skip
+            return
         self._settling.say(Verdict.RELEASE, left)
         self._settling.settle(self._subscriber)
         failures = self._subscriber.flush(timeout=10.0)
@@ -224,22 +237,28 @@ class Pump:
             else:
                 self.draining = True
 
+    @property
+    def _unconfirmed(self) -> int:
+        return sum(box.size for box in (self._outbox, self._letters) if box is not None)
+
     def _room(self) -> tuple[int, int]:
         plan, average = self._plan, self._dispatch.average
         cap = plan.max_in_flight
-        if cap is None:
+        if cap is None and self._at_most_once:
+            cap = 2 * plan.workers * (plan.batch or 1)  # what is held is lost when the process is
+        elif cap is None:
             ideal = FIRST_HELD if average is None else plan.workers * HOLD_SECONDS / max(average, 1e-6)
-            cap = int(min(max(ideal, 2 * plan.workers), MOST_HELD))
+            cap = max(int(min(max(ideal, 2 * plan.workers), MOST_HELD)), 2 * plan.workers * (plan.batch or 1))
         room = min(cap - self._count, self._subscriber.capabilities.max_receive)
         if self._limit is not None:
             room = min(room, self._limit - self._tally.finished - self._count)
         if self._dispatch.waiting and room < cap // 4:
             room = 0  # a few at a time costs more than it brings, while the workers have something to do
-        size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._bytes
+        size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._bytes - self._unconfirmed
         return (room, size) if room > 0 and size > 0 and not self._refused else (0, 0)
 
     def _receive(self, now: float) -> None:
-        due = min(self._leases.next_due(), self._dispatch.next_due()) - now
+        due = min(self._leases.next_due(), self._dispatch.next_due(), self._dispatch.next_batch()) - now
         timeout = min(IDLE, max(due, 0.0))
         if self._until_idle is not None and not self._count:
             timeout = min(timeout, max(self._busy_at + self._until_idle - now, 0.0))
@@ -275,8 +294,11 @@ class Pump:
         self._count += held.left
         self._bytes += held.whole
         self._tally.received += held.left
-        self._leases.add(held)
         self._observers.tell("received", chunk=chunk)
+        if self._at_most_once:
+            self._acknowledge_first(held)
+            return
+        self._leases.add(held)
         if chunk.attempt <= self._plan.retry.attempts:
             self._dispatch.add(held, 0, held.left)
             return
@@ -289,6 +311,16 @@ class Pump:
                     index,
                     WorkerLostError("earlier attempts ended without a word: their process died, or lost its lease"),
                 )
+
+    def _acknowledge_first(self, held: Held) -> None:
+        """Give the last word before the first: what happens after cannot bring the message back."""
+        whole = Settlement(verdict=Verdict.ACK, spans=[(held.chunk, slice(0, held.left))])
+        where = {id(held.chunk[index]): index for index in range(held.left)}
+        for failure in self._subscriber.settle([whole], durable=True):
+            self._lost(held, where[id(failure.delivery)])  # it comes again, so it must not run now
+        held.acked = True
+        for start, stop in list(held.stretches(WAITING)):
+            self._dispatch.add(held, start, stop)
 
     def _handle(self, event: Report | Event) -> None:
         match event:
@@ -332,7 +364,10 @@ class Pump:
         parcels = [part for parcel in report.parcels for part in self._sendable(parcel)]
         if parcels and self._outbox is not None:
             self._outbox.put(parcels)
+        if report.fatal is not None:
+            self.halt(report.fatal)
         follow = self._dispatch.skipped(report.skipped)
+        follow += self._dispatch.skipped(report.returned, alone=report.alone)
         for held, index, error, undecodable, unit in report.failed:
             if not self._fenced(held) and held.state[index] != GONE:
                 self._failures.failed(held, index, error, undecodable=undecodable, unit=unit)
@@ -370,7 +405,7 @@ class Pump:
     def _fenced(self, held: Held) -> bool:
         """Say whether a chunk is not ours any more, and note it the first time."""
         lane = held.chunk.lane
-        if lane is not None and lane.lost and not held.lost:
+        if lane is not None and lane.lost and not held.lost and not held.acked:
             if lane not in self._lost_lanes:
                 self._lost_lanes.add(lane)
                 self._observers.tell("lane_lost", lane=lane)
@@ -465,7 +500,8 @@ class Pump:
 
     def _lose_all(self) -> None:
         for held in list(self._held.values()):
-            self._drop(held)
+            if not held.acked:
+                self._drop(held)
         self._dispatch.forget_lost()
         self._settling.forget()
         self._leases.forget()

@@ -39,6 +39,9 @@ class Settling:
     def ack(self, span: Span) -> None:
         """Say that a stretch is done."""
         for held, start, stop in _ours(span):
+            if held.acked:
+                self._gone(Verdict.ACK, (held, start, stop))
+                continue
             held.mark(start, stop, SETTLING)
             join(self._acks, held, start, stop)
 

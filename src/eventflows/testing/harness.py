@@ -66,6 +66,8 @@ class Harness:
     """Seconds for which C43 holds everything that may be in flight."""
     volume: ClassVar[int] = 2000
     """Messages where a case needs many."""
+    settlements_per_thousand: ClassVar[int] = 100
+    """Calls of `settle` for 1,000 messages of a busy stream, at most."""
     source_options: ClassVar[Mapping[str, object]] = {}
     """Given to every subscriber and every flow."""
     destination_options: ClassVar[Mapping[str, object]] = {}

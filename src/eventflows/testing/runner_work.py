@@ -1,4 +1,4 @@
-"""R9, R15, R19, R20, R23 to R25, R34 and R35: how much at once, how long, and how it ends."""
+"""R9, R15, R19, R20, R23 to R25, R27, R28, R34 and R35: how much at once, how long, and how it ends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import logging
 import pickle
 import threading
 import tracemalloc
+from collections.abc import Sequence
+from typing import Any, cast
 
+import attrs
 import pytest
 
 from eventflows.errors import ConfigError, DrainTimeoutError, HaltedError
-from eventflows.flow import subscriber
+from eventflows.flow import Flow, subscriber
 from eventflows.message import Chunk, Message
 from eventflows.observe import Observer
-from eventflows.policy import RetryPolicy, Verdict
+from eventflows.policy import RetryPolicy, Settlement, Verdict
+from eventflows.protocols import SettleFailure, Subscriber
+from eventflows.runner import Plan
 from eventflows.testing.cases import bodies, numbered
 from eventflows.testing.conditions import Background, pass_time, wait_until
 from eventflows.testing.flows import Calls, FlowCases
@@ -152,6 +157,68 @@ class Work(FlowCases):
         go.set()
         result = running.result(self.broker.patience, "the drain")
         assert (result.acked, len(calls.bodies), {one.delivery.attempt for one in taken} - {1}) == (8, 8, set())
+
+    def test_r27_settlements_are_few(self) -> None:
+        """In a busy stream outcomes are settled in batches, as few calls for 1,000 messages as the harness declares."""
+        count = self.broker.volume
+        for start in range(0, count, 1000):
+            self.publish(*numbered(min(1000, count - start)))
+        flow = self.flow(Calls())
+        counted = CountedFlow(flow.__wrapped__, flow._source, flow._destination)
+        counted.settlements = []
+        self.run(counted, limit=count)
+        assert sum(counted.settlements) == count
+        assert len(counted.settlements) * 1000 <= self.broker.settlements_per_thousand * count
+
+    def test_r28_an_idle_link_that_was_dropped_is_made_again(self) -> None:
+        """A connection that the network drops while nothing flows: what comes then is handled, without a restart."""
+        drop = self.fault("disconnect")
+        calls = Calls()
+        self.publish(b"before")
+        with self.running(self.flow(calls)) as run:
+            self.until_finished(calls, 1)
+            pass_time(self.broker.quiet)
+            drop()
+            self.publish(b"after")
+            self.until_finished(calls, 2)
+            assert run.running
+        assert (calls.finished, self.left()) == ([b"before", b"after"], [])
+
+
+class CountingSubscriber:
+    """A subscriber whose settlements are counted.
+
+    Args:
+        inner: What does the work.
+        settlements: Gets the number of messages of each call.
+    """
+
+    def __init__(self, inner: Subscriber, settlements: list[int]) -> None:
+        self._inner = inner
+        self._settlements = settlements
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the adapter has
+        """Give what the adapter has."""
+        return getattr(self._inner, name)
+
+    def settle(self, settlements: Sequence[Settlement], **how: Any) -> Sequence[SettleFailure]:  # noqa: ANN401
+        """Count, and settle."""
+        self._settlements.append(
+            sum(len(range(*part.indices(len(chunk)))) for one in settlements for chunk, part in one.spans)
+        )
+        return self._inner.settle(settlements, **how)
+
+
+class CountedFlow(Flow[..., Any]):
+    """A flow whose settlements are counted."""
+
+    settlements: list[int]
+
+    def plan(self) -> Plan:
+        """Say what the runner is to do, with a subscriber that counts."""
+        plan = super().plan()
+        make = plan.subscriber
+        return attrs.evolve(plan, subscriber=lambda: cast("Subscriber", CountingSubscriber(make(), self.settlements)))
 
 
 class Ends(FlowCases):
