@@ -94,6 +94,12 @@ def hangs(input: int) -> None:
     threading.Event().wait()
 
 
+@in_processes("sleeps", order="none")
+def sleeps(input: float) -> None:
+    """Take so many seconds."""
+    threading.Event().wait(input)
+
+
 @in_processes("watched")
 def watched(input: int) -> None:
     """Do nothing."""

@@ -172,3 +172,37 @@ def ignores_the_cap(plan: Plan) -> Plan:
 def swallows_a_halt(plan: Plan) -> Plan:
     """Drop what would have halted the flow."""
     return attrs.evolve(plan, dead_letter="drop") if plan.dead_letter == "halt" else plan
+
+
+def forgets_the_timeout(plan: Plan) -> Plan:
+    """Let a call take as long as it likes."""
+    return attrs.evolve(plan, timeout=None)
+
+
+def acknowledges_late(plan: Plan) -> Plan:
+    """Acknowledge after `apply`, though at most once was asked for."""
+    return attrs.evolve(plan, guarantee="at-least-once")
+
+
+def fails_the_whole_batch(plan: Plan) -> Plan:
+    """Blame every input of a batch for one."""
+    if plan.batch is None:
+        return plan
+
+    def prepare() -> Callable[..., Any]:
+        apply = plan.prepare()
+
+        def all_or_nothing(values: list[Any], **named: Any) -> Any:
+            try:
+                return apply(values, **named)
+            except ValueError as error:
+                return [error] * len(values)
+
+        return all_or_nothing
+
+    return attrs.evolve(plan, prepare=prepare)
+
+
+def mixes_up_a_batch(plan: Plan) -> Plan:
+    """Take the results of what is behind a failed one of its key."""
+    return plan if plan.batch is None else attrs.evolve(plan, order="none")

@@ -19,7 +19,11 @@ RUNNERS: dict[broken_runners.Alter, str] = {
     broken_runners.invents_ids: "R22",
     broken_runners.publishes_on_the_pump: "R30",
     broken_runners.drops_on_drain: "R34",
-    broken_runners.ignores_the_order: "R19 R39",
+    broken_runners.ignores_the_order: "R19 R37 R39",
+    broken_runners.forgets_the_timeout: "R17",
+    broken_runners.acknowledges_late: "R36",
+    broken_runners.fails_the_whole_batch: "R18",
+    broken_runners.mixes_up_a_batch: "R37",
 }
 NEIGHBOURS = {"R02", "R06", "R12", "R16", "R21", "R23", "R25", "R32"}
 """Quick cases that none of them may fail; by `make trials` they sit the whole suite."""

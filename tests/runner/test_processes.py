@@ -202,3 +202,24 @@ def test_process_ends_with_its_parent(tmp_path: pathlib.Path) -> None:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
 
     wait_until(gone, PATIENCE, what="the end of the worker process")
+
+
+def test_process_hands_back_what_it_has_not_begun_when_stopped(tmp_path: pathlib.Path) -> None:
+    """A stop recalls the rest of a run that has crossed already: it ends with the message that it is on."""
+    eventflows.send(runner_flows.source("sleeps"), *([0.01] * 30 + [0.5] * 20))
+    flow: Any = runner_flows.sleeps
+    calls: list[int] = []
+
+    class Watch(Observer):
+        def settled(self, *, flow: str, verdict: object, count: int) -> None:
+            calls.append(count)
+
+    from eventflows.flow import run_observed
+
+    stopper = threading.Thread(
+        target=lambda: (wait_until(lambda: sum(calls) >= 20, PATIENCE, what="some calls"), flow.stop())
+    )
+    stopper.start()
+    [result] = run_observed([flow], [Watch()], signals=False)
+    stopper.join()
+    assert (result.acked < 45, result.released > 0, result.acked + result.released) == (True, True, result.received)

@@ -21,16 +21,18 @@ from eventflows.errors import (
 from eventflows.observe import Observers
 from eventflows.observe.logging import LoggingObserver
 from eventflows.protocols import Capabilities, Publisher, Subscriber
+from eventflows.runner.inbox import Inbox
 from eventflows.runner.outbox import Outbox
 from eventflows.runner.outcome import dead_letter_action
 from eventflows.runner.outputs import Packer, id_prefix
 from eventflows.runner.plan import Plan
-from eventflows.runner.pump import Inbox, Pump
+from eventflows.runner.pump import Pump
 from eventflows.runner.result import RunResult, Tally
 from eventflows.runner.runs import Worker
 from eventflows.runner.staff import start_workers
 
 CLOSE_SECONDS: Final = 10.0
+LOOK_FOR_SIGNALS: Final = 0.25
 _RANK: Final = {"none": 0, "key": 1, "lane": 2}
 _log: Final = logging.getLogger("eventflows")
 
@@ -278,7 +280,8 @@ def supervise(runners: Sequence[Runner], done: threading.Event, *, signals: bool
 
 def _wait(runners: Sequence[Runner], done: threading.Event) -> None:
     while not all(runner.ended for runner in runners):
-        done.wait()
+        # A signal that comes just before a wait blocks does not interrupt it; its handler runs when the wait ends.
+        done.wait(LOOK_FOR_SIGNALS)
         done.clear()
         if any(runner.ended and runner.error is not None for runner in runners):
             for runner in runners:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from eventflows.errors import (
@@ -22,7 +20,9 @@ from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Subscriber
 from eventflows.runner.dispatch import STUCK_SECONDS, Dispatch
 from eventflows.runner.failures import Failures
+from eventflows.runner.hands import Hands
 from eventflows.runner.held import GONE, SENDING, WAITING, Held, Span
+from eventflows.runner.inbox import Inbox
 from eventflows.runner.leases import Leases
 from eventflows.runner.outbox import Confirmed, Discarded, Event, Outbox, Trouble, Unpublishable
 from eventflows.runner.plan import Plan
@@ -43,54 +43,6 @@ FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 SETTLE_PAUSES: Final = (0.02, 0.1, 0.5)
 """Seconds between attempts to settle, before the subscriber is opened again."""
-
-
-class Inbox:
-    """What the other threads tell the pump."""
-
-    def __init__(self) -> None:
-        self._events: deque[Report | Event] = deque()
-        self._bell = threading.Event()
-        self._rung = False
-        self._wake: Callable[[], None] | None = None
-
-    def __bool__(self) -> bool:
-        """Say whether something is there, or somebody rang."""
-        return self._rung or bool(self._events)
-
-    def post(self, event: Report | Event) -> None:
-        """Tell the pump; from any thread."""
-        self._events.append(event)
-        wake = self._wake
-        if wake is not None:
-            wake()
-
-    def ring(self) -> None:
-        """Let the pump look up from a receive or a wait, or not begin one."""
-        self._rung = True
-        wake = self._wake
-        if wake is not None:
-            wake()
-
-    def take(self) -> list[Report | Event]:
-        """Give all that is there."""
-        self._rung = False
-        taken: list[Report | Event] = []
-        while self._events:
-            taken.append(self._events.popleft())
-        return taken
-
-    def listen(self, wake: Callable[[], None] | None) -> None:
-        """Say how the pump is woken from what it is about to do; None: it is awake."""
-        self._wake = wake
-
-    def wait(self, timeout: float) -> None:
-        """Wait until something is there or the bell rings."""
-        self._bell.clear()
-        self.listen(self._bell.set)
-        if not self:
-            self._bell.wait(timeout)
-        self.listen(None)
 
 
 class Pump:
@@ -132,10 +84,7 @@ class Pump:
         self._inbox = inbox
         self._limit = limit
         self._until_idle = until_idle
-        self._held: dict[int, Held] = {}
-        self._number = 0
-        self._count = 0
-        self._bytes = 0
+        self._hands = Hands(self._lane_gone)
         self._order = plan.order or ("none" if subscriber.capabilities.ordering == "none" else "key")
         self._dispatch = Dispatch(workers, self._order, batch=plan.batch, batch_wait=plan.batch_wait)
         self._leases = Leases(self._lost)
@@ -152,7 +101,6 @@ class Pump:
         )
         self._at_most_once = plan.guarantee == "at-most-once"
         self._refused = False
-        self._lost_lanes: set[Lane] = set()
         self._busy_at = time.monotonic()
         self._wait = 0.0
         self._serviced = 0.0
@@ -167,7 +115,7 @@ class Pump:
             return False
         if self._at_most_once and (self._dispatch.waiting or self._dispatch.parked):
             return False
-        return all(set(held.state) <= {WAITING, GONE} for held in self._held.values())
+        return all(set(held.state) <= {WAITING, GONE} for held in self._hands)
 
     def halt(self, error: RunError) -> None:
         """End the run because of an error; everything else is finished and settled first."""
@@ -208,7 +156,7 @@ class Pump:
         self._settling.settle(self._subscriber)
         left = [
             (held, start, stop)
-            for held in self._held.values()
+            for held in self._hands
             for state in (WAITING, SENDING)
             for start, stop in held.stretches(state)
         ]
@@ -228,7 +176,7 @@ class Pump:
     def _check_end(self, now: float) -> None:
         if self._limit is not None and self._tally.finished >= self._limit:
             self.draining = True
-        if self._count or self._inbox or not self._subscriber.ready:
+        if self._hands.count or self._inbox or not self._subscriber.ready:
             self._busy_at = now
         elif self._until_idle is not None and now - self._busy_at >= self._until_idle:
             backlog = self._subscriber.backlog()
@@ -249,18 +197,18 @@ class Pump:
         elif cap is None:
             ideal = FIRST_HELD if average is None else plan.workers * HOLD_SECONDS / max(average, 1e-6)
             cap = max(int(min(max(ideal, 2 * plan.workers), MOST_HELD)), 2 * plan.workers * (plan.batch or 1))
-        room = min(cap - self._count, self._subscriber.capabilities.max_receive)
+        room = min(cap - self._hands.count, self._subscriber.capabilities.max_receive)
         if self._limit is not None:
-            room = min(room, self._limit - self._tally.finished - self._count)
+            room = min(room, self._limit - self._tally.finished - self._hands.count)
         if self._dispatch.waiting and room < cap // 4:
             room = 0  # a few at a time costs more than it brings, while the workers have something to do
-        size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._bytes - self._unconfirmed
+        size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._hands.bytes - self._unconfirmed
         return (room, size) if room > 0 and size > 0 and not self._refused else (0, 0)
 
     def _receive(self, now: float) -> None:
         due = min(self._leases.next_due(), self._dispatch.next_due(), self._dispatch.next_batch()) - now
         timeout = min(IDLE, max(due, 0.0))
-        if self._until_idle is not None and not self._count:
+        if self._until_idle is not None and not self._hands.count:
             timeout = min(timeout, max(self._busy_at + self._until_idle - now, 0.0))
         if self._plan.workers > 1 and self._dispatch.running:
             timeout = min(timeout, STUCK_SECONDS)
@@ -288,11 +236,7 @@ class Pump:
         self._serviced = time.monotonic()
 
     def _take(self, chunk: Chunk) -> None:
-        held = Held(chunk, self._number)
-        self._number += 1
-        self._held[held.number] = held
-        self._count += held.left
-        self._bytes += held.whole
+        held = self._hands.take(chunk)
         self._tally.received += held.left
         self._observers.tell("received", chunk=chunk)
         if self._at_most_once:
@@ -352,7 +296,7 @@ class Pump:
         halted.__cause__ = error
         self.halt(halted)
         outbox.stop(abandon=True)
-        for held in self._held.values():
+        for held in self._hands:
             for start, stop in list(held.stretches(SENDING)):
                 held.mark(start, stop, WAITING)
 
@@ -402,34 +346,20 @@ class Pump:
                 self._failures.copied(parcel.held, parcel.start)
             self._settling.ack((parcel.held, parcel.start, parcel.stop))
 
+    def _lane_gone(self, lane: Lane) -> None:
+        self._observers.tell("lane_lost", lane=lane)
+
     def _fenced(self, held: Held) -> bool:
-        """Say whether a chunk is not ours any more, and note it the first time."""
-        lane = held.chunk.lane
-        if lane is not None and lane.lost and not held.lost and not held.acked:
-            if lane not in self._lost_lanes:
-                self._lost_lanes.add(lane)
-                self._observers.tell("lane_lost", lane=lane)
-            self._drop(held)
+        """Say whether a chunk is not ours any more; what waits of it is forgotten the first time."""
+        before = held.lost
+        if self._hands.fenced(held) and not before:
             self._dispatch.forget_lost()
         return held.lost
-
-    def _drop(self, held: Held) -> None:
-        for start, stop in [(i, i + 1) for i, state in enumerate(held.state) if state != GONE]:
-            self._leave(held, start, stop)
-        held.lost = True
-
-    def _leave(self, held: Held, start: int, stop: int) -> None:
-        held.mark(start, stop, GONE)
-        held.left -= stop - start
-        self._count -= stop - start
-        self._bytes -= held.bytes(start, stop)
-        if not held.left:
-            self._held.pop(held.number, None)
 
     def _gone(self, verdict: Verdict, span: Span) -> None:
         held, start, stop = span
         count = stop - start
-        self._leave(held, start, stop)
+        self._hands.leave(held, start, stop)
         if verdict is Verdict.ACK:
             letters = self._failures.forget_copies(held, start, stop)
             self._tally.acked += count - letters
@@ -443,12 +373,12 @@ class Pump:
     def _lost(self, held: Held, index: int) -> None:
         if held.lost or held.state[index] == GONE:
             return
-        self._leave(held, index, index + 1)
+        self._hands.leave(held, index, index + 1)
         self._observers.tell("lease_lost", delivery=held.chunk[index])
 
     def _unsettled(self, held: Held, index: int, error: BrokerError) -> None:
         delivery = held.chunk[index]
-        self._leave(held, index, index + 1)
+        self._hands.leave(held, index, index + 1)
         halted = HaltedError(
             f"flow {self._plan.name}: {delivery.source} refused the last word on {delivery.position} "
             f"({type(error).__name__}: {error}). The message is not lost: it comes again.",
@@ -499,9 +429,7 @@ class Pump:
         self._settling.settle(self._subscriber)
 
     def _lose_all(self) -> None:
-        for held in list(self._held.values()):
-            if not held.acked:
-                self._drop(held)
+        self._hands.drop_all()
         self._dispatch.forget_lost()
         self._settling.forget()
         self._leases.forget()
