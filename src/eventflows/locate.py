@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Side = Literal["source", "destination"]
 
-_BUILT_IN: Final = {"local": "eventflows.adapters.local"}
+_BUILT_IN: Final = {"kafka": "eventflows.adapters.kafka", "local": "eventflows.adapters.local"}
 _ENTRY_POINTS: Final = "eventflows.adapters"
 _SECRET_WORDS: Final = re.compile(
     r"pass(word|wd|phrase)?|secret|token|(api|access|account|private|master)[_-]?key|shared[_-]?access|credential"
