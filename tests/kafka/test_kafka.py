@@ -1,0 +1,21 @@
+"""Kafka sits the adapter suite and the runner suite, on a real broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventflows.testing import AdapterConformance, RunnerConformance
+from kafka_harness import KafkaHarness
+
+
+class TestKafka(AdapterConformance):
+    """The adapter."""
+
+    harness = KafkaHarness
+
+
+@pytest.mark.trial
+class TestRunnerOnKafka(RunnerConformance):
+    """The runner, over it."""
+
+    harness = KafkaHarness
