@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import kafka.errors
-from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import MemberToRemove
 from kafka.consumer.fetcher import ConsumerRecord
 
@@ -19,6 +18,7 @@ from eventflows.protocols import Subscriber
 from eventflows.secret import Secret
 from eventflows.testing import Harness
 from eventflows.testing.conditions import wait_until
+from kafka import KafkaAdminClient, KafkaProducer
 from servers.kafka import KafkaServer, shared
 
 FAULT = "is real: it cannot be made to fail on demand; the trials kill, freeze and cut it"

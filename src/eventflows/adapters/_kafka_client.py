@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 import kafka.errors as native
-from kafka import AsyncConsumerRebalanceListener
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from eventflows.adapters._kafka_errors import translate
+from kafka import AsyncConsumerRebalanceListener
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("eventflows")
@@ -56,7 +56,7 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     def _note(self, error: BaseException) -> None:
         while isinstance(error, native.KafkaConnectionError) and (error.__cause__ or error.__context__):
-            error = error.__cause__ or error.__context__  # type: ignore[assignment]
+            error = error.__cause__ or error.__context__
         # A deadline must not hide the reason that was seen before it.
         if self.last_error is None or not isinstance(error, (native.RequestTimedOutError, native.KafkaTimeoutError)):
             self.last_error = error

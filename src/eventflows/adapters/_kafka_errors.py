@@ -136,5 +136,3 @@ def _named(error: BaseException) -> tuple[type[BrokerError], str]:
                 fix = "Check hosts and ports of the URL, and that the broker runs."
             return TABLE[cls.__name__], fix
     return BrokerError, ""
-
-

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import kafka.errors as native
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.future import Future
@@ -23,6 +22,7 @@ from eventflows.adapters._kafka_errors import translate
 from eventflows.errors import BrokerError, LeaseLostError, NotFoundError, PermissionDeniedError
 from eventflows.message import Lane
 from eventflows.protocols import Backlog, Location
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 COMMIT_SECONDS: Final = 1.0
 COMMIT_MESSAGES: Final = 2000

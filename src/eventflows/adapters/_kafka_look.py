@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import kafka.errors as native
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import delivery
@@ -18,6 +17,7 @@ from eventflows.adapters._kafka_errors import translate
 from eventflows.errors import BrokerError, ConfigError, NotFoundError
 from eventflows.message import Delivery
 from eventflows.protocols import Finding, Location
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 
 @contextlib.contextmanager

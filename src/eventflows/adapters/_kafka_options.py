@@ -86,7 +86,7 @@ SOURCE: Final = (
     Option(name="from", parse=_from, about='where a new group begins: "earliest" (default), "latest" or a time'),
     Option(name="session_timeout", parse=_seconds, about="seconds after which a silent member is out (default 45)"),
     Option(name="instance", parse=_text, about="a name of its own for static membership (default: none)"),
-    Option(name="assignor", parse=_one_of("cooperative", "range"), about='how partitions are shared (default "cooperative")'),
+    Option(name="assignor", parse=_one_of("cooperative", "range"), about='who gets what (default "cooperative")'),
     Option(name="pattern", parse=_flag, about="the topic is a regular expression over all topics (default false)"),
     Option(name="isolation", parse=_one_of("read_committed", "read_uncommitted"), about="default read_committed"),
 )  # fmt: skip
@@ -110,7 +110,9 @@ def validate(location: Location, options: Mapping[str, object], side: Literal["s
     """
     where = location.text
     if not location.authority or not all(_HOST.fullmatch(host) for host in location.authority.split(",")):
-        raise ConfigError(f"{where}: the hosts are missing or not host:port; write kafka://broker1:9092,broker2:9092/topic.")
+        raise ConfigError(
+            f"{where}: the hosts are missing or not host:port; write kafka://broker1:9092,broker2:9092/topic."
+        )
     if options.get("pattern"):
         try:
             re.compile(location.path)

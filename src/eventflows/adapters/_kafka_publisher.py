@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_errors import translate
@@ -27,11 +27,8 @@ from eventflows.errors import (
 from eventflows.message import Message
 from eventflows.protocols import Capabilities, Location, Pending, PublishResult
 
-if TYPE_CHECKING:
-    from kafka import KafkaProducer
-
 MAX_BYTES: Final = 1_000_000
-"""Body, key and headers; the broker's default is 1,048,588 bytes of a batch (Kafka's topic configs, max.message.bytes)."""
+"""Body, key and headers; a topic takes batches of 1,048,588 bytes by default (its config `max.message.bytes`)."""
 MAX_UNCONFIRMED: Final = 64 * 1024 * 1024
 METADATA_SECONDS: Final = 5.0
 ID_HEADER: Final = "ef-id"
@@ -63,7 +60,9 @@ class _Sent:
             told = future.get(max(deadline - time.monotonic(), 0.0))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer for this message
             if not future.is_done:
-                late = OutcomeUnknownError(f"{self._where}: no answer in time; the message may be there, or come later.")
+                late = OutcomeUnknownError(
+                    f"{self._where}: no answer in time; the message may be there, or come later."
+                )
                 late.__cause__ = error
                 return PublishResult(None, late)
             return PublishResult(None, translate(error, self._where))
@@ -88,7 +87,7 @@ class KafkaPublisher:
         self._location = location
         self._options = options
         self._topic = location.path
-        self._producer: KafkaProducer | None = None
+        self._producer: Any = None  # a KafkaProducer
         self._closed = False
         self._lock = threading.RLock()
         self._sent: deque[_Sent] = deque()
@@ -97,9 +96,8 @@ class KafkaPublisher:
 
     def open(self, *, timeout: float = 30.0) -> None:
         """Connect, and look whether the topic is there."""
-        from kafka import KafkaProducer
-
         from eventflows.adapters._kafka_client import build
+        from kafka import KafkaProducer
 
         with self._lock:
             self._drop(1.0)
@@ -125,7 +123,7 @@ class KafkaPublisher:
                 self._drop(0.0)
                 raise
 
-    def _find_topic(self, producer: KafkaProducer) -> None:
+    def _find_topic(self, producer: Any) -> None:  # noqa: ANN401 - the client's own
         try:
             producer.partitions_for(self._topic)
         except Exception as error:
@@ -149,7 +147,6 @@ class KafkaPublisher:
         if self._producer is None:
             self.open(timeout=timeout)
         producer = self._producer
-        assert producer is not None  # noqa: S101 - for the type checker: opened above
         if producer._metadata.partitions_for_topic(self._topic) is None:
             self._find_topic(producer)
         size = sum(len(message.body or b"") for message in batch)
@@ -159,7 +156,7 @@ class KafkaPublisher:
         self._unconfirmed += size
         return sent
 
-    def _start(self, producer: KafkaProducer, record: dict[str, Any] | BrokerError) -> Any:  # noqa: ANN401
+    def _start(self, producer: Any, record: dict[str, Any] | BrokerError) -> Any:  # noqa: ANN401
         if isinstance(record, BrokerError):
             return record
         try:

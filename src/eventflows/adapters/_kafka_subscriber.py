@@ -36,17 +36,14 @@ class KafkaSubscriber:
 
     def __init__(self, location: Location, options: Mapping[str, object], capabilities: Capabilities) -> None:
         self.capabilities = capabilities
+        self.ready = False
+        """Whether it has joined its group."""
         self._location = location
         self._options = options
         self._group: Group | None = None
         self._closed = False
         self._woken = False
         self._owner = threading.Lock()
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has joined its group."""
-        return self._group is not None and self._group.joined
 
     def open(self, *, timeout: float = 30.0) -> None:
         """Connect, look whether topics and rights are there, and begin to join."""
@@ -58,6 +55,7 @@ class KafkaSubscriber:
 
         if self._group is not None:
             group, self._group = self._group, None
+            self.ready = False
             group.close(5.0)
         self._group = Group(self._location, self._options, timeout)
         self._closed = False
@@ -85,6 +83,7 @@ class KafkaSubscriber:
                     break
                 left = deadline - time.monotonic()
                 group.poll(limit, max(left, 0.0) if group.settled else max(left, JOINING), skip, lambda: self._woken)
+                self.ready = group.joined
                 if limit and (chunks := self._from_stash(group, limit, max_bytes, skip)):
                     return chunks
                 if time.monotonic() >= deadline:
@@ -227,7 +226,7 @@ class KafkaSubscriber:
         mine = self._owner.acquire(timeout=timeout)
         try:
             group, self._group = self._group, None
-            self._woken = False
+            self._woken = self.ready = False
             if group is not None:
                 group.close(timeout)
         finally:
