@@ -17,14 +17,14 @@ class Claim:
     Args:
         partition: The client's `TopicPartition`.
         start: The offset that it reads first.
-        committed: What the group has committed; None: nothing.
     """
 
-    def __init__(self, partition: Any, start: int, committed: int | None) -> None:  # noqa: ANN401 - the client's own
+    def __init__(self, partition: Any, start: int) -> None:  # noqa: ANN401 - the client's own
         self.partition = partition
         self.lane = Lane(f"{partition.topic}/{partition.partition}")
         self.mark = Watermark(start)
-        self.committed = committed
+        self.committed = start
+        """What the group has committed, as far as we know."""
         self.unsure = False
         """Whether a commit of what was settled failed, so that the same may be settled again."""
 

@@ -130,6 +130,17 @@ def build(make: Callable[..., T], config: dict[str, Any], where: str, timeout: f
         raise translate(reason, where) from error
 
 
+def ask_for(consumer: Any, topics: list[str], timeout: float) -> None:  # noqa: ANN401 - the client's own
+    """Ask the broker for topics by their names: only so does it say which of them may not be read.
+
+    Raises:
+        KafkaError: There was no answer.
+    """
+    consumer._cluster.set_topics(topics)
+    future = consumer._cluster.request_update()
+    consumer._net.run(consumer._manager.wait_for, future, timeout * 1000)
+
+
 class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """Runs on the client's own thread, within the owner's `receive` or `close`; so it blocks on nothing but this loop.
 

@@ -17,7 +17,7 @@ from kafka.util import Timer
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Claim
-from eventflows.adapters._kafka_client import Listener, build
+from eventflows.adapters._kafka_client import Listener, ask_for, build
 from eventflows.adapters._kafka_errors import translate
 from eventflows.errors import BrokerError, LeaseLostError, NotFoundError, PermissionDeniedError
 from eventflows.message import Lane
@@ -85,13 +85,10 @@ class Group:
 
     def _begin(self, timeout: float) -> None:
         consumer = self._consumer
+        if self._topics:
+            ask_for(consumer, self._topics, timeout)
         for topic in self._topics:
-            if not consumer.partitions_for_topic(topic):
-                if topic in consumer._cluster.unauthorized_topics:
-                    raise PermissionDeniedError(
-                        f"{self._location.text}: not allowed to read topic {topic!r}. Ask for an ACL on it: READ."
-                    )
-                raise self._missing(topic)
+            self._must_be_there(topic)
         consumer._coordinator.ensure_coordinator_ready(timeout_ms=timeout * 1000)
         listener = Listener(self._fence, self._arrived, self._commit_moving)
         if self._options.get("pattern"):
@@ -99,8 +96,14 @@ class Group:
         else:
             consumer.subscribe(self._topics, listener=listener)
 
-    def _missing(self, topic: str) -> NotFoundError:
-        return NotFoundError(f"{self._location.text}: there is no topic {topic!r}. Create it, or correct the URL.")
+    def _must_be_there(self, topic: str) -> None:
+        cluster = self._consumer._cluster
+        if topic in cluster.unauthorized_topics:
+            raise PermissionDeniedError(
+                f"{self._location.text}: not allowed to read topic {topic!r}. Ask for an ACL on it: READ."
+            )
+        if not cluster.partitions_for_topic(topic):
+            raise NotFoundError(f"{self._location.text}: there is no topic {topic!r}. Create it, or correct the URL.")
 
     @property
     def joined(self) -> bool:
@@ -199,15 +202,14 @@ class Group:
         try:
             committed = self._consumer._coordinator.fetch_committed_offsets(new, timeout_ms=10_000)
             starts = {one: found.offset for one, found in committed.items() if found is not None and found.offset >= 0}
-            fresh = [one for one in new if one not in starts]
-            starts |= self._starts(fresh)
+            starts |= self._starts([one for one in new if one not in starts])
         except native.KafkaError as error:
             raise translate(error, self._location.text) from error
         for one in new:
-            self._claim(one, starts[one], None if one in fresh else starts[one])
+            self._claim(one, starts[one])
 
-    def _claim(self, partition: Any, start: int, committed: int | None) -> None:  # noqa: ANN401 - the client's own
-        self.claims[partition] = Claim(partition, start, committed)
+    def _claim(self, partition: Any, start: int) -> None:  # noqa: ANN401 - the client's own
+        self.claims[partition] = Claim(partition, start)
         self._consumer.seek(partition, start)
         self._consumer.resume(partition)
 
@@ -235,7 +237,7 @@ class Group:
             _log.warning("%s: lane %s has no offset %d any more; it goes on at %d.",
                          self._location.text, self.claims[one].lane.name, at, firsts[one])  # fmt: skip
             self._fence([one])
-            self._claim(one, firsts[one], None)
+            self._claim(one, firsts[one])
 
     # Committing.
 
@@ -286,11 +288,7 @@ class Group:
         elif self._missing_since is None:
             self._missing_since = now
         elif now - self._missing_since >= MISSING_SECONDS:
-            if gone[0] in self._consumer._cluster.unauthorized_topics:
-                raise PermissionDeniedError(
-                    f"{self._location.text}: not allowed to read topic {gone[0]!r} any more. Ask for an ACL: READ."
-                )
-            raise self._missing(gone[0])
+            self._must_be_there(gone[0])
 
     def _positions(self, *, everything: bool = False) -> tuple[dict[Any, Any], dict[Claim, int]]:
         offsets, said = {}, {}

@@ -12,7 +12,7 @@ import kafka.errors as native
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import delivery
-from eventflows.adapters._kafka_client import build
+from eventflows.adapters._kafka_client import ask_for, build
 from eventflows.adapters._kafka_errors import translate
 from eventflows.errors import BrokerError, ConfigError, NotFoundError
 from eventflows.message import Delivery
@@ -150,8 +150,10 @@ def check(location: Location, options: Mapping[str, object]) -> Sequence[Finding
     try:
         with _reader(location, options, 10.0) as consumer:
             findings = [Finding("ok", f"{where}: the brokers answer, and accept who we are")]
-            for topic in _topics(consumer, location, options):
-                numbers = consumer.partitions_for_topic(topic)
+            topics = _topics(consumer, location, options)
+            ask_for(consumer, topics, 10.0)
+            for topic in topics:
+                numbers = consumer._cluster.partitions_for_topic(topic)
                 if numbers:
                     findings.append(Finding("ok", f"topic {topic} has {len(numbers)} partitions"))
                 elif topic in consumer._cluster.unauthorized_topics:
