@@ -6,14 +6,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test trials check bench format lock clean
+.PHONY: help demo demo-sqs test trials check bench format lock clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3.12], where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo ## Classify handwritten digits through an embedded broker
 	$(BIN)/python examples/digits/demo.py
+
+demo-sqs: .venv/.dev ## The same through Amazon SQS, on a local server (needs Java and Maven)
+	$(BIN)/python examples/digits/demo_sqs.py
 
 test: .venv/.dev ## Run the tests that are quick
 	$(BIN)/python -m pytest -m "not trial"

@@ -12,13 +12,15 @@ import statistics
 import threading
 import time
 import uuid
-from typing import Any
+from multiprocessing.connection import Connection
 
 import numpy
 import orjson
 
 import eventflows
-from eventflows import Message, subscriber
+from eventflows import Flow, Message, subscriber
+from eventflows.message import Chunk
+from eventflows.policy import Verdict
 
 TURNS = 5
 PROCESSES = 2
@@ -54,10 +56,13 @@ def compute(input: int) -> None:
     work(input)
 
 
-def bare_process(connection: Any) -> None:
+def bare_process(connection: Connection) -> None:
     """Compute what comes, without a library."""
-    while (given := connection.recv()) is not None:
-        count, rounds = given
+    while True:
+        try:
+            count, rounds = connection.recv()
+        except EOFError:
+            return
         for _ in range(count):
             work(rounds)
         connection.send(None)
@@ -88,16 +93,16 @@ class Settled(eventflows.Observer):
     def __init__(self) -> None:
         self.first = self.last = 0.0
 
-    def received(self, *, flow: str, chunk: Any) -> None:
+    def received(self, *, flow: str, chunk: Chunk) -> None:
         """Note the first."""
         self.first = self.first or time.perf_counter()
 
-    def settled(self, *, flow: str, verdict: Any, count: int) -> None:
+    def settled(self, *, flow: str, verdict: Verdict, count: int) -> None:
         """Note the last."""
         self.last = time.perf_counter()
 
 
-def flow_seconds(flow: Any, url: str, bodies: list[bytes]) -> float:
+def flow_seconds(flow: Flow[..., object], url: str, bodies: list[bytes]) -> float:
     """Time a flow over messages that wait."""
     from eventflows.flow import run_observed
 
@@ -125,7 +130,7 @@ def processes(bare: Bare) -> None:
         )
 
 
-def product(vectors: list[list[float]]) -> Any:
+def product(vectors: list[list[float]]) -> numpy.ndarray:
     """Multiply up to 64 vectors by a matrix."""
     return numpy.asarray(vectors) @ WEIGHTS
 

@@ -33,9 +33,8 @@ def main() -> int:
     batch = list(messages())
     unfit = collections.Counter(reason for _, reason in batch if reason is not None)
     eventflows.send(flows.IMAGES, *(message for message, _ in batch))
-    console.print(
-        f"published {len(batch)} messages to local://images, {unfit.total()} of them not fit to be classified"
-    )
+    place = flows.IMAGES.partition("?")[0]
+    console.print(f"published {len(batch)} messages to {place}, {unfit.total()} of them not fit to be classified")
     result = classify_and_tally(console, len(batch), len(batch) - unfit.total())
     return report(console, result, sent=len(batch), unfit=unfit)
 

@@ -1,6 +1,7 @@
 """Two flows over handwritten digits: one classifies images, one tallies the scores.
 
-`EVENTFLOWS_DIGITS` names the broker's file; without it, it is `digits.db` in the current folder.
+`EVENTFLOWS_DIGITS` names the broker's file; without it, it is `digits.db` in the current folder. Another broker is
+named by its URLs, in `EVENTFLOWS_DIGITS_IMAGES` and `EVENTFLOWS_DIGITS_SCORES`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from sklearn.model_selection import train_test_split
 from eventflows import Observer, Reject, publisher, subscriber
 
 FILE = os.environ.get("EVENTFLOWS_DIGITS", "digits.db")
-IMAGES = f"local://images?file={FILE}"
-SCORES = f"local://scores?file={FILE}"
+IMAGES = os.environ.get("EVENTFLOWS_DIGITS_IMAGES", f"local://images?file={FILE}")
+SCORES = os.environ.get("EVENTFLOWS_DIGITS_SCORES", f"local://scores?file={FILE}")
 SIZE = 64
 BRIGHTEST = 16
 BLANK = "a blank image shows no digit"

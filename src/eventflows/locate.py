@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 Side = Literal["source", "destination"]
 
-_BUILT_IN: Final = {"kafka": "eventflows.adapters.kafka", "local": "eventflows.adapters.local"}
+_BUILT_IN: Final = {
+    "kafka": "eventflows.adapters.kafka",
+    "local": "eventflows.adapters.local",
+    "sqs": "eventflows.adapters.sqs",
+    # A queue URL as the service writes it.
+    "https": "eventflows.adapters.sqs",
+    "http": "eventflows.adapters.sqs",
+}
 _ENTRY_POINTS: Final = "eventflows.adapters"
 _SECRET_WORDS: Final = re.compile(
     r"pass(word|wd|phrase)?|secret|token|(api|access|account|private|master)[_-]?key|shared[_-]?access|credential"
@@ -105,10 +112,25 @@ def _adapter(scheme: str) -> AdapterSpec:
                 f"No broker has the scheme {scheme + '://'!r}{_nearest(scheme, schemes(), '{}://')} "
                 f"Known here: {', '.join(f'{known}://' for known in schemes())}."
             )
-        spec = points[0].load()
+        spec = _loaded(points[0])
     if not isinstance(spec, AdapterSpec):
         raise ConfigError(f"The adapter of {scheme}:// registers a {type(spec).__name__}, not an AdapterSpec.")
     return spec
+
+
+def _loaded(point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a package of somebody else's raises at its import
+        missing = isinstance(error, ModuleNotFoundError) and error.name
+        why = f"{missing!r} is not installed" if missing else type(error).__name__
+        package = point.dist.name if point.dist is not None else point.module
+        raise ConfigError(
+            f"The adapter of {point.name}:// cannot be loaded from {point.value} of the package {package}: {why}. "
+            "Mend or update that package, or uninstall it."
+        ) from error
 
 
 def _nearest(name: str, known: Iterable[str], form: str = "{}") -> str:

@@ -38,6 +38,8 @@ class Capabilities:
     """DEAD_LETTER is accepted: the broker keeps dead letters itself."""
     delivery_count: bool = False
     """`Delivery.attempt` is the broker's own count."""
+    max_deliveries: int | None = None
+    """Deliveries after which the broker itself puts a message with its dead letters; None: it never does."""
     lease: Literal["none", "message", "lane"] = "none"
     """What has a lease that `extend` prolongs."""
     lease_limit: float | None = None

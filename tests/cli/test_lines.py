@@ -7,7 +7,7 @@ import io
 import pytest
 
 from eventflows.cli.lines import batches, columns
-from eventflows.cli.progress import Rate
+from eventflows.cli.progress import IDLE_EVERY, News, Rate
 from eventflows.message import Delivery, Message
 
 
@@ -88,3 +88,35 @@ def test_rate_forgets_what_was_long_ago() -> None:
     for now, count in ((1.0, 1000), (100.0, 1000), (104.0, 1004), (107.0, 1004)):  # noqa: B007 - the clock reads it
         found = rate.of(count)
     assert found == pytest.approx(4 / 7)
+
+
+class Meter:
+    """A count and a clock that are moved by hand."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.now = 0.0
+        self.news = News(lambda: self.count, lambda: self.now)
+
+    def due(self, *, count: int, now: float) -> bool:
+        """Ask at a time, with a count."""
+        self.count, self.now = count, now
+        return self.news.due()
+
+
+def test_plain_line_is_due_when_the_counts_moved() -> None:
+    """Something happened."""
+    assert Meter().due(count=1, now=10)
+
+
+def test_plain_line_is_not_due_when_nothing_moved_since_the_last_one() -> None:
+    """An idle run is silent in a log."""
+    meter = Meter()
+    meter.due(count=1, now=10)
+    assert [meter.due(count=1, now=now) for now in (20, 30, 40)] == [False, False, False]
+
+
+def test_plain_line_is_due_when_there_was_none_for_some_minutes() -> None:
+    """An idle run is alive all the same."""
+    meter = Meter()
+    assert [meter.due(count=0, now=now) for now in (IDLE_EVERY, IDLE_EVERY + 10)] == [True, False]

@@ -21,7 +21,7 @@ RUNNERS: dict[broken_runners.Alter, str] = {
     broken_runners.drops_on_drain: "R34",
     broken_runners.ignores_the_order: "R19 R37 R39",
     broken_runners.forgets_the_timeout: "R17",
-    broken_runners.acknowledges_late: "R36",
+    broken_runners.acknowledges_late: "R31 R36",
     broken_runners.fails_the_whole_batch: "R18",
     broken_runners.mixes_up_a_batch: "R37",
 }

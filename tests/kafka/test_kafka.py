@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from kafka_harness import KafkaHarness
 
 from eventflows.testing import AdapterConformance, RunnerConformance
+from kafka_harness import KafkaHarness
 
 
 class TestKafka(AdapterConformance):

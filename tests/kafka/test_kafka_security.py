@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 import kafka.errors
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
-from kafka_harness import administrator
 
 from eventflows.adapters._kafka_errors import TABLE
 from eventflows.errors import (
@@ -26,6 +25,7 @@ from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Message
 from eventflows.secret import Secret
 from eventflows.testing.conditions import Background, wait_until
+from kafka_harness import administrator
 from servers.kafka import PASSWORDS, KafkaServer, shared
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

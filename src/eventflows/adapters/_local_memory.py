@@ -109,10 +109,15 @@ class MemoryStore:
     Args:
         clock: Seconds.
         seed: Of the shuffle of messages without a key.
+        exclusive: Whether a key of which something is held is handed out to nobody, its holder included.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, seed: int | None = None) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, seed: int | None = None, exclusive: bool = False
+    ) -> None:
         self.clock = clock
+        self._exclusive = exclusive
+        self._busy: set[str] = set()
         self.changed = threading.Condition()
         self._random = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
         self._log = _Log()
@@ -159,6 +164,7 @@ class MemoryStore:
             state = self._group(group)
             now = self.clock()
             self._ripen(state, now)
+            self._busy = set(state.keys) if self._exclusive else set()
             numbers: Sequence[int] = self._again(state, owner, limit, max_bytes) if state.pending else ()
             left = max_bytes - sum(self._log.size(n - self._first) for n in numbers)
             if not numbers:
@@ -191,7 +197,7 @@ class MemoryStore:
         """Take, passing over those whose key is held by others, or waits."""
         taken: list[int] = []
         blocked = {self._log.keys[number - self._first] for number in state.keyed}
-        blocked.update(state.later.values())
+        blocked.update(state.later.values(), self._busy)
         end = self._first + len(self._log)
         while state.next < end and len(taken) < limit:
             number = state.next
@@ -225,7 +231,7 @@ class MemoryStore:
             for number, name in state.later.items():
                 waiting_for[name] = min(number, waiting_for.get(name, number))
             kept: list[int] = []
-            blocked: set[str | None] = set()
+            blocked: set[str | None] = {*self._busy}
             for number in state.keyed:
                 key, size = self._log.keys[number - self._first], self._log.size(number - self._first)
                 free = (

@@ -61,6 +61,7 @@ class SqliteStore:
         sync: "normal" or "full".
         clock: Seconds; None: since the machine's start.
         seed: Of the shuffle of messages without a key.
+        exclusive: Whether a key of which something is held is handed out to nobody, its holder included.
         dead_of: The group whose dead letters these are; empty: they are none.
     """
 
@@ -72,6 +73,7 @@ class SqliteStore:
         sync: str,
         clock: Callable[[], float] | None = None,
         seed: int | None = None,
+        exclusive: bool = False,
         dead_of: str = "",
     ) -> None:
         check_header(path)
@@ -82,6 +84,7 @@ class SqliteStore:
         self._owners = Owners(path)
         self._numbers: dict[object, int] = {}
         self._random = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
+        self._exclusive = exclusive
         self._changed = threading.Condition()
         self._settled = TRIM  # the first settle of a process looks, too
         self._looked = float("-inf")
@@ -213,7 +216,7 @@ class SqliteStore:
             row[0]
             for row in connection.execute(
                 "SELECT DISTINCT key FROM pending WHERE grp=? AND owner IS NOT NULL AND owner<>? AND key IS NOT NULL",
-                (grp, number),
+                (grp, 0 if self._exclusive else number),
             )
         }
         waiting = connection.execute(

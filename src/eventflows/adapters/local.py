@@ -9,6 +9,9 @@ Guarantees:
     the oldest message that is kept. Memory lives as long as the process, whatever is closed. In a file, what was
     published or settled before a process was killed is kept, and what a dead process held comes back at once.
 
+    With `emulate=kafka`, `eventhubs`, `sqs` (FIFO where the name ends in `.fifo`) or `servicebus` it can no more than
+    these: logs have partitions, offsets and positions, queues count what is handed back, and sizes are limited.
+
 Cannot:
     Messages without a key have no order: they come shuffled. There are no lanes and no transactions. A tombstone
     (a body of None) is refused.
@@ -18,7 +21,7 @@ Limits:
     shared by processes of one machine, on a local disk; it is neither removed nor replaced while one of them runs.
 
 Native access:
-    `Delivery.native` is a `Receipt`: the grant it came in, and its index there.
+    `Delivery.native` is a `Receipt`: the grant it came in, and its index there; on a log it is partition and offset.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ from typing import Final, Literal, NamedTuple, Self, TypeVar, cast
 
 import attrs
 
+from eventflows.adapters._local_emulate import LOGS, NAMES, profile_of
 from eventflows.adapters._local_faults import FakeClock, Faults
+from eventflows.adapters._local_log import PARTITIONS, LogStore, MemoryLog
 from eventflows.adapters._local_memory import MemoryStore
 from eventflows.adapters._local_store import Grant, Store, Word
 from eventflows.errors import (
@@ -60,6 +65,7 @@ from eventflows.protocols import (
     Location,
     Option,
     Pending,
+    Publisher,
     PublishResult,
     SettleFailure,
     Subscriber,
@@ -104,23 +110,44 @@ class LocalBroker:
 
     Args:
         name: Of the queue or topic.
-        store: Where its messages are.
+        place: Where its messages are.
+        emulate: What it plays; empty: itself.
     """
 
-    def __init__(self, name: str, store: Store) -> None:
+    def __init__(self, name: str, place: Store | LogStore, emulate: str = "") -> None:
         self.name = name
-        self.store = store
+        self.emulate = emulate
+        self._place = place
         self.faults = Faults()
         self.faults.on_expire(self.expire)
+        self.expiries = 0
+        """How often all leases were ended at once."""
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it has partitions, not leases."""
+        return self.emulate in LOGS
+
+    @property
+    def store(self) -> Store:
+        """Its messages, as a queue keeps them."""
+        return cast("Store", self._place)
+
+    @property
+    def log(self) -> LogStore:
+        """Its messages, as a log keeps them."""
+        return cast("LogStore", self._place)
 
     @property
     def clock(self) -> Callable[[], float]:
         """The clock of its leases and delays."""
-        return self.store.clock
+        return self._place.clock
 
     def expire(self) -> None:
-        """End all leases now."""
-        self.store.expire()
+        """End all leases now; a log has none."""
+        self.expiries += 1
+        if not self.is_log:
+            self.store.expire()
 
 
 _brokers: dict[tuple[str, str | None, bool], LocalBroker] = {}
@@ -138,9 +165,13 @@ def local_broker(url: str, *, clock: Callable[[], float] | None = None, seed: in
     found = re.match(r"local://([^/?]+)(?:\?(.*))?$", url)
     if found is None:
         raise ConfigError(f"{url!r} is not local://name.")
-    parts = (found[2] or "").split("&")
-    file = next((urllib.parse.unquote(part[5:]) for part in parts if part.startswith("file=")), None)
-    return _broker(found[1], file, clock=clock, seed=seed)
+    given = {}
+    for part in filter(None, (found[2] or "").split("&")):
+        option, _, value = part.partition("=")
+        given[option] = urllib.parse.unquote(value)
+    partitions = int(given["partitions"]) if "partitions" in given else None
+    emulate = given.get("emulate", "")
+    return _broker(found[1], given.get("file"), clock=clock, seed=seed, emulate=emulate, partitions=partitions)
 
 
 def forget(name: str) -> None:
@@ -156,22 +187,55 @@ def _broker(
     sync: str = "normal",
     clock: Callable[[], float] | None = None,
     seed: int | None = None,
+    emulate: str = "",
+    partitions: int | None = None,
 ) -> LocalBroker:
     path = None if file is None else os.path.abspath(file)
     with _brokers_lock:
         broker = _brokers.get((name, path, sync == "full"))
         if broker is None:
-            store: Store
-            if path is None:
-                store = MemoryStore(clock=clock or time.monotonic, seed=seed)
-            else:
-                from eventflows.adapters._local_sqlite import SqliteStore
-
-                store = SqliteStore(path, name, sync=sync, clock=clock, seed=seed)
-            broker = _brokers[name, path, sync == "full"] = LocalBroker(name, store)
+            place = _place(name, path, sync=sync, clock=clock, seed=seed, emulate=emulate, partitions=partitions)
+            broker = _brokers[name, path, sync == "full"] = LocalBroker(name, place, emulate)
             if isinstance(clock, FakeClock):
-                clock.tell(store.wake)
+                clock.tell(place.wake)
+        if broker.emulate != emulate:
+            known = f"emulate={broker.emulate}" if broker.emulate else "no emulate="
+            raise ConfigError(f"local://{name} is in use with {known}; write the same in all URLs of it.")
+        if broker.is_log and partitions not in (None, broker.log.partitions):
+            raise ConfigError(
+                f"local://{name} has {broker.log.partitions} partitions; partitions={partitions} is possible for a "
+                "new name only."
+            )
         return broker
+
+
+def _place(
+    name: str,
+    path: str | None,
+    *,
+    sync: str,
+    clock: Callable[[], float] | None,
+    seed: int | None,
+    emulate: str,
+    partitions: int | None,
+) -> Store | LogStore:
+    if path is None and emulate in LOGS:
+        return MemoryLog(partitions or PARTITIONS, clock=clock or time.monotonic, turn=seed or 0)
+    if path is None:
+        return MemoryStore(clock=clock or time.monotonic, seed=seed, exclusive=_fifo(name, emulate))
+    from eventflows.adapters._local_log_file import FileLog, logs_in
+
+    if emulate in LOGS:
+        return FileLog(path, name, sync=sync, partitions=partitions, turn=seed)
+    from eventflows.adapters._local_sqlite import SqliteStore
+
+    if name in logs_in(path, sync):
+        raise ConfigError(f"local://{name} is a log in {path}, not a queue: give all its URLs the same emulate=.")
+    return SqliteStore(path, name, sync=sync, clock=clock, seed=seed, exclusive=_fifo(name, emulate))
+
+
+def _fifo(name: str, emulate: str) -> bool:
+    return emulate == "sqs" and name.endswith(".fifo")
 
 
 def _after_fork() -> None:
@@ -217,11 +281,15 @@ class LocalChunk(Chunk):
         self.renewed = {} if only is None else {i: Receipt(grant, index) for i, index in enumerate(only)}
         """By index: the newest receipt of a message, where it is not in its own place in the grant."""
 
+    def receipt(self, index: int) -> Receipt:
+        """Give the newest receipt of a message."""
+        return self.renewed.get(index, Receipt(self.grant, index))
+
     def parts(self, start: int, stop: int) -> list[tuple[Grant, int, int]]:
         """Give the stretch as stretches of the grants that hold it now."""
         if not self.renewed:
             return [(self.grant, start, stop)]
-        receipts = [self.renewed.get(index, Receipt(self.grant, index)) for index in range(start, stop)]
+        receipts = [self.receipt(index) for index in range(start, stop)]
         return [(grant, index, index + 1) for grant, index in receipts]
 
     def renew(self, index: int, receipt: Receipt, until: float) -> None:
@@ -239,7 +307,7 @@ class LocalChunk(Chunk):
         return list(map(str, self.numbers[start:stop]))
 
 
-class _Adapter:
+class Adapter:
     """What subscriber and publisher share: opening, closing, being cut off."""
 
     def __init__(self, location: Location, options: Mapping[str, object]) -> None:
@@ -258,6 +326,8 @@ class _Adapter:
                 _text(self._options.get("file")),
                 sync=str(self._options.get("sync", "normal")),
                 seed=_number(self._options.get("seed")),
+                emulate=str(self._options.get("emulate", "")),
+                partitions=_number(self._options.get("partitions")),
             )
         return self._found
 
@@ -290,9 +360,10 @@ class _Adapter:
         if file is None:
             with _brokers_lock:
                 return sorted(name for name, path, _ in _brokers if path is None)
+        from eventflows.adapters._local_log_file import logs_in
         from eventflows.adapters._local_sqlite import names_in
 
-        return names_in(os.path.abspath(file))
+        return sorted({*names_in(os.path.abspath(file)), *logs_in(os.path.abspath(file))})
 
     def check(self) -> Sequence[Finding]:
         """Look whether the file can be used; one that is not there is not made."""
@@ -303,7 +374,10 @@ class _Adapter:
         if not os.access(folder, os.W_OK) and file is not None:
             return [Finding("error", f"{self._location.text}: {folder} cannot be written", "Allow this user to.")]
         try:
-            self._broker.store.backlog(str(self._options.get("group", "default")))
+            if self._broker.is_log:
+                self._broker.log.ends()
+            else:
+                self._broker.store.backlog(str(self._options.get("group", "default")))
         except (BrokerError, ConfigError) as error:
             return [Finding("error", f"{self._location.text}: {error}", "Mend what it says.")]
         return [Finding("ok", f"{self._location.text} can be used")]
@@ -320,7 +394,7 @@ class _Adapter:
         self.close()
 
 
-class LocalSubscriber(_Adapter):
+class LocalSubscriber(Adapter):
     """Reads one group of one name.
 
     Args:
@@ -335,6 +409,8 @@ class LocalSubscriber(_Adapter):
         self._group = str(options.get("group", "default"))
         self._lease = float(str(options.get("lease", LEASE)))
         self._woken = False
+        self.now: Callable[[], float] = time.monotonic
+        """What the ends of leases are told in; a simulation has its own."""
         self._owner: object = object()
         self._joined = False
         self._chunks: list[LocalChunk] = []
@@ -351,12 +427,16 @@ class LocalSubscriber(_Adapter):
     def open(self, *, timeout: float = 30.0) -> None:
         """Connect and join the group."""
         if self._open and self._joined:
-            self._store.release(self._group, self._owner)
+            self._hand_back()
         self._owner = object()
         self._chunks = []
         super().open(timeout=timeout)
         self._store.join(self._group, float(str(self._options.get("retain", 0.0))))
         self._joined = self.ready = True
+
+    def _hand_back(self) -> None:
+        """Give back all that is held."""
+        self._store.release(self._group, self._owner)
 
     def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
         """Take messages."""
@@ -368,9 +448,9 @@ class LocalSubscriber(_Adapter):
             if limit > 0:
                 grant = store.take(self._group, self._owner, limit, max(max_bytes, 1), self._lease)
                 if grant is not None:
-                    chunk = self._chunk(grant)
-                    if chunk is not None:
-                        return [chunk]
+                    fresh = self._fresh(grant)
+                    if fresh:
+                        return fresh
                     continue
             left = deadline - time.monotonic()
             if self._woken or left <= 0:
@@ -379,19 +459,22 @@ class LocalSubscriber(_Adapter):
             store.wait(self._group, left, lambda: self._woken, seen)
             self._broker.faults.cut(self._epoch)
 
-    def _chunk(self, grant: Grant) -> Chunk | None:
-        """Make a chunk of a grant; None when all of it is held already, by an earlier one."""
-        offset = time.monotonic() - self._store.clock()
+    def _fresh(self, grant: Grant) -> Sequence[Chunk]:
+        """Make chunks of a grant; none when all of it is held already, by earlier ones."""
+        offset = self.now() - self._store.clock()
         self._chunks = [chunk for chunk in self._chunks if not all(chunk.said)]
         known = self._known(grant) if grant.attempts and self._chunks else {}
         for index, (chunk, where) in known.items():
             chunk.renew(where, Receipt(grant, index), grant.until + offset)
         if len(known) == len(grant.numbers):
-            return None
+            return []
         only = [index for index in range(len(grant.numbers)) if index not in known] if known else None
-        fresh = LocalChunk(grant, self._builder(grant, offset, only), grant.until + offset, only)
-        self._chunks.append(fresh)
+        fresh = self._cut(grant, offset, only)
+        self._chunks += fresh
         return fresh
+
+    def _cut(self, grant: Grant, offset: float, only: list[int] | None) -> list[LocalChunk]:
+        return [LocalChunk(grant, self._builder(grant, offset, only), grant.until + offset, only)]
 
     def _known(self, grant: Grant) -> dict[int, tuple[LocalChunk, int]]:
         """Find what is received again though whoever got it before has not settled it."""
@@ -499,7 +582,7 @@ class LocalSubscriber(_Adapter):
         refused = [broker.faults.of_extension() for _ in held] if broker.faults.set else [None] * len(held)
         asked = [receipt for receipt, error in zip(receipts, refused, strict=True) if error is None]
         ends = iter(self._store.extend(self._group, asked, seconds))
-        offset = time.monotonic() - self._store.clock()
+        offset = self.now() - self._store.clock()
         results: list[ExtendResult] = []
         for one, error in zip(held, refused, strict=True):
             assert isinstance(one, Delivery)  # noqa: S101 - for the type checker: looked at above
@@ -557,7 +640,7 @@ class LocalSubscriber(_Adapter):
     def close(self, *, timeout: float = 30.0) -> None:
         """Hand back what is held, untouched, and leave."""
         if self._open and self._joined:
-            self._store.release(self._group, self._owner)
+            self._hand_back()
         self.ready = False
         super().close(timeout=timeout)
         if self._found is not None:
@@ -570,7 +653,7 @@ def _lease_lost(delivery: Delivery) -> LeaseLostError:
     )
 
 
-class _Answered:
+class Answered:
     """Results that are there already."""
 
     def __init__(self, results: list[PublishResult]) -> None:
@@ -581,7 +664,7 @@ class _Answered:
         return self._results
 
 
-class LocalPublisher(_Adapter):
+class LocalPublisher(Adapter):
     """Writes to one name.
 
     Args:
@@ -595,7 +678,7 @@ class LocalPublisher(_Adapter):
 
     def send(self, batch: Sequence[Message]) -> Pending:
         """Publish; the answers are there at once."""
-        return _Answered(self.publish(batch))
+        return Answered(self.publish(batch))
 
     def publish(self, batch: Sequence[Message], *, timeout: float = 30.0) -> list[PublishResult]:
         """Publish; in a file the messages are on disk when this returns."""
@@ -680,7 +763,10 @@ def _number(value: object) -> int | None:
 
 
 def _capabilities(location: Location, options: Mapping[str, object]) -> Capabilities:
-    return attrs.evolve(CAPABILITIES, durable=options.get("file") is not None, dead_letter="dead-letter" not in options)
+    profile = profile_of(location, options)
+    able = CAPABILITIES if profile is None else profile.capabilities
+    dead_letter = able.dead_letter and "dead-letter" not in options
+    return attrs.evolve(able, durable=options.get("file") is not None, dead_letter=dead_letter)
 
 
 def _validate(location: Location, options: Mapping[str, object], side: Literal["source", "destination"]) -> None:
@@ -691,6 +777,37 @@ def _validate(location: Location, options: Mapping[str, object], side: Literal["
             f"{location.text}: local:// takes a name and no path; a file is given as "
             f"local://{location.authority}?file={location.path}."
         )
+    profile = profile_of(location, options)
+    refused = {"partitions"} if profile is None else profile.refused
+    for name in sorted(refused & options.keys()):
+        what = "without emulate=kafka or emulate=eventhubs" if profile is None else f"with emulate={profile.name}"
+        raise ConfigError(f"{location.text}: {name} has no meaning {what}; leave it out.")
+
+
+def _subscriber(location: Location, options: Mapping[str, object]) -> Subscriber:
+    profile = profile_of(location, options)
+    if profile is None:
+        return LocalSubscriber(location, options)
+    if profile.log:
+        from eventflows.adapters._local_logs import LogSubscriber
+
+        return LogSubscriber(location, options, _capabilities(location, options))
+    from eventflows.adapters._local_queues import QueueSubscriber
+
+    return QueueSubscriber(location, options, profile)
+
+
+def _publisher(location: Location, options: Mapping[str, object]) -> Publisher:
+    profile = profile_of(location, options)
+    if profile is None:
+        return LocalPublisher(location, options)
+    if profile.log:
+        from eventflows.adapters._local_logs import LogPublisher
+
+        return LogPublisher(location, options, _capabilities(location, options), profile)
+    from eventflows.adapters._local_queues import QueuePublisher
+
+    return QueuePublisher(location, options, profile)
 
 
 def _some_text(value: object) -> str:
@@ -733,10 +850,25 @@ def _flag(value: object) -> bool:
     return True
 
 
+def _emulated(value: object) -> str:
+    if value not in NAMES:
+        raise ValueError(f"expected {', '.join(NAMES[:-1])} or {NAMES[-1]}")
+    return str(value)
+
+
+def _partitions(value: object) -> int:
+    number = _whole(value)
+    if not 1 <= number <= 1000:
+        raise ValueError("expected a whole number from 1 to 1000")
+    return number
+
+
 _COMMON: Final = (
     Option(name="file", parse=_some_text, about="the SQLite file to share between processes (default: memory)"),
     Option(name="sync", parse=_sync, about='"full" survives power loss, too (default "normal")'),
     Option(name="seed", parse=_whole, about="of the shuffle of messages without a key (default: by chance)"),
+    Option(name="emulate", parse=_emulated, about="plays kafka, eventhubs, sqs or servicebus (default: itself)"),
+    Option(name="partitions", parse=_partitions, about="of a log, when it is made (default 4)"),
 )
 
 ADAPTER: Final = AdapterSpec(
@@ -744,8 +876,8 @@ ADAPTER: Final = AdapterSpec(
     form="local://name?file=flows.db",
     capabilities=_capabilities,
     validate=_validate,
-    subscriber=LocalSubscriber,
-    publisher=LocalPublisher,
+    subscriber=_subscriber,
+    publisher=_publisher,
     source_options=(
         *_COMMON,
         Option(name="group", parse=_some_text, about='the group whose messages are shared (default "default")'),

@@ -37,7 +37,7 @@ def invoke(arguments: Sequence[str]) -> int:
         return done.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "eventflows"
+        path = context.command_path if context is not None else _command_in(arguments)
         text = error.format_message()
         return _say(f"{text}{'' if text.endswith(('.', '?')) else '.'} See: {path} --help", USAGE)
     except KeyboardInterrupt:
@@ -55,6 +55,11 @@ def invoke(arguments: Sequence[str]) -> int:
             return 0
         return _say(f"{error.strerror or type(error).__name__}: {error.filename or 'standard output'}", HALTED)
     return 0
+
+
+def _command_in(arguments: Sequence[str]) -> str:
+    """Name the command that was meant: click does not, where an option has no value."""
+    return f"eventflows {arguments[0]}" if arguments and arguments[0] in cli.commands else "eventflows"
 
 
 def _say(what: object, status: int) -> int:
@@ -110,7 +115,7 @@ def run(flows: tuple[str, ...], limit: int | None, until_idle: float | None) -> 
     _warn_of_memory(found)
     counts = Counts()
     try:
-        with shown(counts.line):
+        with shown(counts.line, counts.counts):
             results = run_observed(found, [counts], limit=limit, until_idle=until_idle)
     except RunError as error:
         if not isinstance(error, LoadError) and error.result is not None:
@@ -218,7 +223,7 @@ def send(url: str, file: BinaryIO, whole: bool, key: str | None, content_type: s
     lines = iter([[Line(1, file.read())]]) if whole else batches(file)
     sent = Sent(url)
     try:
-        with publisher, contextlib.nullcontext() if file.isatty() else shown(sent.line):
+        with publisher, contextlib.nullcontext() if file.isatty() else shown(sent.line, lambda: sent.count):
             for batch in lines:
                 bodies = [Message(line.body, key=key, content_type=content_type) for line in batch]
                 sent.publish(publisher, bodies, batch)

@@ -29,9 +29,15 @@ def find_flow(name: str) -> Flow[..., Any]:
     module = _import_file(place) if place.endswith(".py") else _import_module(place, attribute)
     thing: object = module
     for part in attribute.split("."):
-        if not hasattr(thing, part):
-            raise ConfigError(f"{place} has no flow {attribute!r}{_flows_of(module, attribute)}")
-        thing = getattr(thing, part)
+        try:
+            thing = getattr(thing, part)
+        except AttributeError:
+            raise ConfigError(f"{place} has no flow {attribute!r}{_flows_of(module, attribute)}") from None
+        except Exception as error:  # a property, or a module's __getattr__
+            raise ConfigError(
+                f"{part!r} of {name} cannot be looked at: {type(error).__name__}{_place_of(error)}. "
+                "Mend it and start again."
+            ) from error
     if not isinstance(thing, Flow):
         raise ConfigError(
             f"{name} is a {type(thing).__name__}, not a flow: decorate it with @subscriber(url)"
@@ -51,8 +57,10 @@ def _flows_of(module: ModuleType, wanted: str) -> str:
 def _import_module(name: str, attribute: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"{name!r} is not a module's name; write a file with its ending: {name}.py:{attribute}.")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    first = name.partition(".")[0]
+    if first in sys.stdlib_module_names:
+        raise _like_pythons_own(name, first)
+    _look_in(os.getcwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -63,6 +71,23 @@ def _import_module(name: str, attribute: str) -> ModuleType:
         raise _broken(name, error) from error
     except (Exception, SystemExit) as error:
         raise _broken(name, error) from error
+
+
+def _like_pythons_own(path: str, name: str) -> ConfigError:
+    # Under this name Python and every library would meet the flow's module where they want Python's.
+    return ConfigError(f"{path} has the name of one of Python's own modules, {name!r}; rename the file.")
+
+
+def _look_in(folder: str) -> None:
+    # What the library imports late is imported before a file of the folder can stand in its way.
+    import json
+    import uuid
+
+    import orjson
+
+    del json, uuid, orjson
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _modules_like(name: str) -> str:
@@ -78,6 +103,8 @@ def _import_file(path: str) -> ModuleType:
         near = difflib.get_close_matches(file.name, [found.name for found in file.parent.glob("*.py")], n=1)
         raise ConfigError(f"there is no file {path}" + (f"; did you mean {file.parent / near[0]}?" if near else "."))
     name, file = file.stem, file.resolve()
+    if name in sys.stdlib_module_names:
+        raise _like_pythons_own(path, name)
     known = sys.modules.get(name)
     if known is not None:
         # A flow's name has the module's in it, so the second of two modules cannot just be called otherwise.
@@ -88,7 +115,7 @@ def _import_file(path: str) -> ModuleType:
                 "or run it in a process of its own."
             )
         return known
-    sys.path.insert(0, str(file.parent))
+    _look_in(str(file.parent))
     try:
         return _load(name, file)
     except (Exception, SystemExit) as error:

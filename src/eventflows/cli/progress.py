@@ -20,6 +20,8 @@ PER_SECOND: Final = 5
 """Looks of the live line."""
 PLAIN_EVERY: Final = 10.0
 """Seconds between two plain lines."""
+IDLE_EVERY: Final = 300.0
+"""Seconds between two plain lines while nothing happens."""
 WINDOW: Final = 5.0
 """Seconds over which a rate is measured."""
 
@@ -45,6 +47,27 @@ class Rate:
             self._seen.popleft()
         since, before = self._seen[0]
         return (count - before) / max(now - since, 1e-3)
+
+
+class News:
+    """Whether a plain line has something to say: the counts moved, or nothing was said for some minutes.
+
+    Args:
+        counts: Gives what is counted, as it is now.
+        clock: Gives seconds.
+    """
+
+    def __init__(self, counts: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self._counts, self._clock = counts, clock
+        self._said, self._when = counts(), clock()
+
+    def due(self) -> bool:
+        """Say whether to speak, and take it as done."""
+        counts, now = self._counts(), self._clock()
+        if counts == self._said and now - self._when < IDLE_EVERY:
+            return False
+        self._said, self._when = counts, now
+        return True
 
 
 class Counts(Observer):
@@ -73,6 +96,10 @@ class Counts(Observer):
         with self._lock:
             self._retried += 1
 
+    def counts(self) -> tuple[int, ...]:
+        """Give the counts alone."""
+        return self._acked, self._published, self._retried, self._dead
+
     def line(self) -> str:
         """Give the counts and the rate."""
         return (
@@ -82,11 +109,12 @@ class Counts(Observer):
 
 
 @contextlib.contextmanager
-def shown(line: Callable[[], str]) -> Iterator[None]:
+def shown(line: Callable[[], str], counts: Callable[[], object]) -> Iterator[None]:
     """Show a line anew and anew while the block lasts, and the library's log, on standard error.
 
     Args:
         line: Gives the line as it is now; asked from another thread.
+        counts: Gives what is counted, as it is now; while it stays as it is, there are few plain lines.
     """
     with contextlib.ExitStack() as stack:
         # Not asked of rich, to which FORCE_COLOR makes a terminal of a pipe.
@@ -115,7 +143,8 @@ def shown(line: Callable[[], str]) -> Iterator[None]:
             handler = logging.StreamHandler(sys.stderr)
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             stack.enter_context(_logging(handler))
-            stack.enter_context(_ticking(lambda: _log.info("%s", line()), PLAIN_EVERY))
+            news = News(counts)
+            stack.enter_context(_ticking(lambda: _log.info("%s", line()) if news.due() else None, PLAIN_EVERY))
         yield
 
 

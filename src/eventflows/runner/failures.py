@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -99,7 +98,7 @@ class Failures:
         self._observers.tell("retried", delivery=delivery, attempt=attempt, delay=decision.delay, error=error)
         if decision.action == "hold":
             self._dispatch.park(
-                held, index, unit, time.monotonic() + decision.delay, alone=isinstance(error, WorkerLostError)
+                held, index, unit, self._plan.clock.now() + decision.delay, alone=isinstance(error, WorkerLostError)
             )
             return
         self._settling.say(Verdict.RETRY, [(held, index, index + 1)], delay=decision.delay)

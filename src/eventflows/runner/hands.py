@@ -29,9 +29,9 @@ class Hands:
         """Give every chunk of which something is left."""
         return iter(list(self._held.values()))
 
-    def take(self, chunk: Chunk) -> Held:
-        """Take a chunk."""
-        held = Held(chunk, self._number)
+    def take(self, chunk: Chunk, now: float | None = None) -> Held:
+        """Take a chunk that came at `now`."""
+        held = Held(chunk, self._number, now)
         self._number += 1
         self._held[held.number] = held
         self.count += held.left

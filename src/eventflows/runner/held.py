@@ -24,11 +24,12 @@ class Held:
     Args:
         chunk: As received.
         number: Grows with every chunk of a run: what came first is less.
+        now: When it came, by the runner's clock; None: now, by the machine's.
     """
 
     __slots__ = ("acked", "at", "chunk", "failures", "lease", "left", "lost", "number", "renew_at", "state", "whole")
 
-    def __init__(self, chunk: Chunk, number: int) -> None:
+    def __init__(self, chunk: Chunk, number: int, now: float | None = None) -> None:
         size = len(chunk)
         self.chunk = chunk
         self.number = number
@@ -38,16 +39,15 @@ class Held:
         self.failures: dict[int, int] = {}
         """Failed attempts in this process, by index."""
         self.whole = sum(chunk.sizes)
-        self.at = time.monotonic()
+        self.at = time.monotonic() if now is None else now
         """When it came."""
         self.acked = False
         """Whether the broker has its acknowledgement already: at most once."""
         self.lease = 0.0
         self.renew_at = float("inf")
         if chunk.lease_until is not None:
-            now = time.monotonic()
-            self.lease = max(chunk.lease_until - now, 0.0)
-            self.renew_at = now + self.lease / 2
+            self.lease = max(chunk.lease_until - self.at, 0.0)
+            self.renew_at = self.at + self.lease / 2
 
     def bytes(self, start: int, stop: int) -> int:
         """Give the bytes of a stretch."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import time
 from collections.abc import Callable
 
 from eventflows.errors import LeaseLostError
 from eventflows.message import Delivery, Lane
 from eventflows.protocols import Subscriber
+from eventflows.runner.clock import Clock
 from eventflows.runner.held import GONE, Held
 
 
@@ -19,10 +19,12 @@ class Leases:
 
     Args:
         lost: Told of each delivery that the broker took back.
+        clock: What the ends of leases are measured with.
     """
 
-    def __init__(self, lost: Callable[[Held, int], None]) -> None:
+    def __init__(self, lost: Callable[[Held, int], None], clock: Clock | None = None) -> None:
         self._lost = lost
+        self._clock = clock or Clock()
         self._due: list[tuple[float, int, Held]] = []
         self._ticket = itertools.count()
 
@@ -52,7 +54,7 @@ class Leases:
             finally:
                 for held in group:
                     if held.left and not held.lost:
-                        held.renew_at = max(held.renew_at, time.monotonic() + seconds / 10)
+                        held.renew_at = max(held.renew_at, self._clock.now() + seconds / 10)
                         self.add(held)
 
     def _extend(self, subscriber: Subscriber, group: list[Held], seconds: float) -> None:

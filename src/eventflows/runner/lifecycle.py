@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final
@@ -145,6 +144,13 @@ class Runner:
                 "flow %s: dead letters of %s have no place, so a message that cannot be handled halts the flow; "
                 "give it dead_letter= to go on.", plan.name, plan.source,
             )  # fmt: skip
+        most = subscriber.capabilities.max_deliveries
+        if most is not None and plan.retry.attempts > most:
+            _log.warning(
+                "flow %s: %s puts a message with its dead letters after %d deliveries, before its %d attempts are "
+                "used up when they are spread over several processes; allow more there, or fewer here.",
+                plan.name, plan.source, most, plan.retry.attempts,
+            )  # fmt: skip
         workers = self._workers(publisher)
         stack.callback(self._end_workers, workers)
         outbox = self._outbox(publisher, plan.destination, "outputs")
@@ -175,8 +181,8 @@ class Runner:
             if self._stop.is_set():
                 pump.draining = True
             if pump.draining and deadline is None:
-                deadline = time.monotonic() + self.plan.drain_timeout
-            if deadline is not None and (self._hurry.is_set() or time.monotonic() >= deadline):
+                deadline = self.plan.clock.now() + self.plan.drain_timeout
+            if deadline is not None and (self._hurry.is_set() or self.plan.clock.now() >= deadline):
                 self.error = pump.error or DrainTimeoutError(
                     f"flow {self.plan.name}: work was still going on after "
                     f"{'a second signal' if self._hurry.is_set() else f'{self.plan.drain_timeout:g} s'}; "
@@ -226,6 +232,7 @@ class Runner:
             timeout=self.plan.publish_timeout,
             post=self._inbox.post,
             name=f"eventflows {self.plan.name} {what}",
+            clock=self.plan.clock,
         )
 
     def _close_subscriber(self, subscriber: Subscriber) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -20,6 +19,7 @@ from eventflows.errors import (
 )
 from eventflows.message import Batch, Message
 from eventflows.protocols import Pending, Publisher, PublishResult
+from eventflows.runner.clock import Clock
 from eventflows.runner.held import GONE, Held
 from eventflows.runner.runs import Parcel
 
@@ -131,15 +131,24 @@ class Outbox:
         timeout: Seconds for one batch.
         post: Takes what happened; from the outbox's thread.
         name: Of the thread.
+        clock: What its time-outs are measured with.
     """
 
     def __init__(
-        self, publisher: Publisher, *, place: str, timeout: float, post: Callable[[Event], None], name: str
+        self,
+        publisher: Publisher,
+        *,
+        place: str,
+        timeout: float,
+        post: Callable[[Event], None],
+        name: str,
+        clock: Clock | None = None,
     ) -> None:
         self.place = place
         self._publisher = publisher
         self._window = publisher.capabilities.publish_window
         self._timeout = timeout
+        self._clock = clock or Clock()
         self._post = post
         self._queue: deque[Parcel] = deque()
         self._in_flight: deque[_Sent] = deque()
@@ -151,6 +160,10 @@ class Outbox:
         self._refused_since: float | None = None
         self._size = 0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.start()
+
+    def start(self) -> None:
+        """Begin to publish; a simulation does so without a thread."""
         self._thread.start()
 
     @property
@@ -191,13 +204,17 @@ class Outbox:
                     if self._abandoned.is_set():
                         return
                 parcels = self._take()
-            if self._again:
-                self._send_entries()
-                continue
-            if parcels:
-                self._send(parcels)
-            if self._in_flight and (len(self._in_flight) >= self._window or not self._queue):
-                self._collect()
+            self._go_on(parcels)
+
+    def _go_on(self, parcels: list[Parcel]) -> None:
+        """Send what must be sent again, else something new; wait for an answer when there is nothing to send."""
+        if self._again:
+            self._send_entries()
+            return
+        if parcels:
+            self._send(parcels)
+        if self._in_flight and (len(self._in_flight) >= self._window or not self._queue):
+            self._collect()
 
     def _take(self) -> list[Parcel]:
         if self._again or len(self._in_flight) >= self._window:
@@ -215,7 +232,7 @@ class Outbox:
         if not kept:
             return
         batch = Batch.join([parcel.messages for parcel in kept])
-        deadline = time.monotonic() + self._timeout
+        deadline = self._clock.now() + self._timeout
         if self._window > 1:
             pending = self._attempt(lambda: self._publisher.send(batch))
         else:
@@ -241,7 +258,7 @@ class Outbox:
             self._again += self._settle_in_flight({entry.message.key for entry in self._again})
 
     def _results(self, sent: _Sent) -> list[PublishResult] | None:
-        return self._attempt(lambda: sent.pending.results(max(sent.deadline - time.monotonic(), 0.0)))
+        return self._attempt(lambda: sent.pending.results(max(sent.deadline - self._clock.now(), 0.0)))
 
     def _settle_in_flight(self, keys: set[str | None] | None = None) -> list[_Entry]:
         """Wait for all that is in flight behind a failure; give what must be sent again, in order.
@@ -377,7 +394,7 @@ class Outbox:
             self._wait = max(self._wait, error.retry_after)
         if isinstance(error, OutcomeUnknownError):
             self._wait = FIRST_WAIT  # the timeout itself was the wait
-        now = time.monotonic()
+        now = self._clock.now()
         if retryable:
             self._refused_since = None
         elif self._refused_since is None:

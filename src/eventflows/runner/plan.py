@@ -12,6 +12,7 @@ from eventflows.codec import Decoder
 from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy
 from eventflows.protocols import Publisher, Subscriber
+from eventflows.runner.clock import Clock
 from eventflows.runner.reference import Reference
 
 
@@ -57,5 +58,6 @@ class Plan:
     grace: float = 30.0
     """Seconds for which a destination may refuse everything before the flow halts."""
     observers: Sequence[Observer] = ()
+    clock: Clock = attrs.field(factory=Clock)
     luck: Callable[[], float] = random.random
     """Where in the range of the jitter a retry falls, 0 to 1."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -76,6 +75,7 @@ class Pump:
         until_idle: float | None,
     ) -> None:
         self._plan = plan
+        self._clock = plan.clock
         self._subscriber = subscriber
         self._outbox = outbox
         self._letters = letters
@@ -87,7 +87,7 @@ class Pump:
         self._hands = Hands(self._lane_gone)
         self._order = plan.order or ("none" if subscriber.capabilities.ordering == "none" else "key")
         self._dispatch = Dispatch(workers, self._order, batch=plan.batch, batch_wait=plan.batch_wait)
-        self._leases = Leases(self._lost)
+        self._leases = Leases(self._lost, plan.clock)
         self._settling = Settling(gone=self._gone, lost=self._lost, failed=self._unsettled)
         self._failures = Failures(
             plan,
@@ -101,7 +101,7 @@ class Pump:
         )
         self._at_most_once = plan.guarantee == "at-most-once"
         self._refused = False
-        self._busy_at = time.monotonic()
+        self._busy_at = self._clock.now()
         self._wait = 0.0
         self._serviced = 0.0
         self.draining = False
@@ -128,13 +128,13 @@ class Pump:
     def turn(self) -> None:
         """Do what is due, once; blocks a second at most."""
         try:
-            self._leases.renew(self._subscriber, time.monotonic())
+            self._leases.renew(self._subscriber, self._clock.now())
             for event in self._inbox.take():
                 self._handle(event)
             if self.draining and not self._at_most_once:
                 self.hand_back()
             self._settle()
-            now = time.monotonic()
+            now = self._clock.now()
             self._dispatch.unpark(now)
             if not self.draining or self._at_most_once:
                 self._dispatch.feed(now)
@@ -198,10 +198,10 @@ class Pump:
             ideal = FIRST_HELD if average is None else plan.workers * HOLD_SECONDS / max(average, 1e-6)
             cap = max(int(min(max(ideal, 2 * plan.workers), MOST_HELD)), 2 * plan.workers * (plan.batch or 1))
         room = min(cap - self._hands.count, self._subscriber.capabilities.max_receive)
-        if self._limit is not None:
-            room = min(room, self._limit - self._tally.finished - self._hands.count)
         if self._dispatch.waiting and room < cap // 4:
             room = 0  # a few at a time costs more than it brings, while the workers have something to do
+        if self._limit is not None:  # the last few are worth it: what waits may be waiting for its key
+            room = min(room, self._limit - self._tally.finished - self._hands.count)
         size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._hands.bytes - self._unconfirmed
         return (room, size) if room > 0 and size > 0 and not self._refused else (0, 0)
 
@@ -215,7 +215,7 @@ class Pump:
         room, size = (0, 0) if self.draining else self._room()
         if room <= 0:
             self._inbox.wait(timeout)
-            if time.monotonic() - self._serviced >= IDLE:
+            if self._clock.now() - self._serviced >= IDLE:
                 self._service()
             return
         timeout = max(timeout, self._subscriber.capabilities.min_slice)
@@ -226,17 +226,17 @@ class Pump:
             chunks = self._subscriber.receive(room, max_bytes=size, timeout=timeout)
         finally:
             self._inbox.listen(None)
-        self._serviced = time.monotonic()
+        self._serviced = self._clock.now()
         for chunk in chunks:
             self._take(chunk)
 
     def _service(self) -> None:
         """Keep the membership alive while nothing may be received."""
         self._subscriber.receive(0, max_bytes=0, timeout=0.0)
-        self._serviced = time.monotonic()
+        self._serviced = self._clock.now()
 
     def _take(self, chunk: Chunk) -> None:
-        held = self._hands.take(chunk)
+        held = self._hands.take(chunk, self._clock.now())
         self._tally.received += held.left
         self._observers.tell("received", chunk=chunk)
         if self._at_most_once:
@@ -301,7 +301,7 @@ class Pump:
                 held.mark(start, stop, WAITING)
 
     def _reported(self, report: Report) -> None:
-        self._dispatch.reported(report, time.monotonic())
+        self._dispatch.reported(report, self._clock.now())
         for span in report.done:
             if not self._fenced(span[0]):
                 self._settling.ack(span)
@@ -411,8 +411,8 @@ class Pump:
                 error = again
 
     def _pass_time(self, delay: float) -> None:
-        until = time.monotonic() + delay
-        while not self.draining and (left := until - time.monotonic()) > 0:
+        until = self._clock.now() + delay
+        while not self.draining and (left := until - self._clock.now()) > 0:
             for event in self._inbox.take():
                 self._handle(event)
             self._inbox.wait(left)
@@ -425,7 +425,7 @@ class Pump:
             except BrokerError as error:
                 if not error.retryable:
                     raise
-                time.sleep(max(pause, error.retry_after or 0.0))
+                self._clock.sleep(max(pause, error.retry_after or 0.0))
         self._settling.settle(self._subscriber)
 
     def _lose_all(self) -> None:

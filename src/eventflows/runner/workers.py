@@ -74,6 +74,10 @@ class ThreadWorker:
         self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self.runs: list[Run] = []
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.start()
+
+    def start(self) -> None:
+        """Begin to work; a simulation does so without a thread."""
         self._thread.start()
 
     def give(self, run: Run) -> None:
@@ -94,12 +98,16 @@ class ThreadWorker:
 
     def _work(self) -> None:
         while (run := self._inbox.get()) is not None:
-            if self._caller.apply.batch is not None:
-                book = HeldBook(self, run, self._packer, self._post, self._caller)
-                self._drive(together(places(run), book, self._flow, self._caller.apply.batch))
-                book.send(last=True)
-            else:
-                self._execute(run)
+            self.do(run)
+
+    def do(self, run: Run) -> None:
+        """Call `apply` with all of a run, and report; for the worker's own thread."""
+        if self._caller.apply.batch is not None:
+            book = HeldBook(self, run, self._packer, self._post, self._caller)
+            self._drive(together(places(run), book, self._flow, self._caller.apply.batch))
+            book.send(last=True)
+        else:
+            self._execute(run)
 
     def _drive(self, steps: Steps) -> None:
         call = self._caller.call

@@ -1,6 +1,8 @@
-"""Conformance suites and test tools: prove that an adapter, or a runner, keeps the contract.
+"""Simulations of flows, and conformance suites: prove that a flow, an adapter or a runner does what it should.
 
-Subclass `Harness` for the broker, `AdapterConformance` for the exam, and let pytest collect it:
+`simulate(flow, messages, emulate="kafka")` runs a flow in milliseconds; in pytest it is a fixture, too.
+
+For an adapter, subclass `Harness` for the broker, `AdapterConformance` for the exam, and let pytest collect it:
 
 ```python
 class MyHarness(Harness):
@@ -28,18 +30,38 @@ if TYPE_CHECKING:
     from eventflows.testing.conditions import wait_until as wait_until
     from eventflows.testing.driver import Outcome as Outcome
     from eventflows.testing.driver import sit as sit
+    from eventflows.testing.faults import ApplyRaises as ApplyRaises
+    from eventflows.testing.faults import LeasesEnd as LeasesEnd
+    from eventflows.testing.faults import PublishFails as PublishFails
+    from eventflows.testing.faults import Rebalance as Rebalance
+    from eventflows.testing.faults import Restart as Restart
     from eventflows.testing.harness import Faults as Faults
     from eventflows.testing.harness import Harness as Harness
+    from eventflows.testing.report import Report as Report
     from eventflows.testing.runner import RunnerConformance as RunnerConformance
+    from eventflows.testing.scenario import SCENARIOS as SCENARIOS
+    from eventflows.testing.scenario import Scenario as Scenario
+    from eventflows.testing.simulation import simulate as simulate
+    from eventflows.testing.world import SimulationError as SimulationError
 
 _HOMES = {
+    "SCENARIOS": "scenario",
     "AdapterConformance": "adapter",
+    "ApplyRaises": "faults",
     "Background": "conditions",
     "Faults": "harness",
     "Harness": "harness",
+    "LeasesEnd": "faults",
     "Outcome": "driver",
+    "PublishFails": "faults",
+    "Rebalance": "faults",
+    "Report": "report",
+    "Restart": "faults",
     "RunnerConformance": "runner",
+    "Scenario": "scenario",
+    "SimulationError": "world",
     "Taken": "cases",
+    "simulate": "simulation",
     "sit": "driver",
     "wait_until": "conditions",
 }

@@ -120,6 +120,8 @@ class Claims(_Logs):
             return
         self.lose(subscriber)
         self.receive(subscriber, 0, 0.1)
+        if self.can.lease == "message":  # nobody is told that a message's lease ended; the next renewal learns it
+            subscriber.extend([taken.delivery], 10)
         assert taken.chunk.lane is not None
         assert taken.chunk.lane.lost
 

@@ -114,7 +114,7 @@ class Batches(Cases):
         """A body over the limit is refused as too large, and nothing of it is sent."""
         if self.broker.body_limit is None:
             self.skip("claims no limit of the body, so none can be passed")
-        [result] = self.opened_publisher().publish([Message(b"x" * (self.broker.body_limit + 1))])
+        [result] = self.opened_publisher().publish([Message(b"\xff" * (self.broker.body_limit + 1))])
         assert isinstance(result.error, TooLargeError), f"expected TooLargeError, got {result!r}"
         self.nothing(self.opened())
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from eventflows.errors import ConfigError
+from eventflows.errors import CapabilityError, ConfigError
 from eventflows.message import Message
 from eventflows.protocols import Browsable, Subscriber
 from eventflows.testing.cases import PLENTY, Cases, bodies, numbered
@@ -174,8 +174,12 @@ class Peeking(Cases):
         assert len(self.take(self.opened(), 3)) == 3
 
     def test_c59_peek_begins_after_a_position(self) -> None:
-        """`peek(start=...)` shows what comes after that position."""
+        """`peek(start=...)` shows what comes after that position; where looking is a receive, it is refused."""
         subscriber, everything = self.peeked()
+        if self.can.peek == "counts":
+            with pytest.raises(CapabilityError):
+                subscriber.peek(1, start="1", timeout=self.broker.patience)
+            return
         first = subscriber.peek(1, timeout=self.broker.patience)[0]
         after = subscriber.peek(10, start=first.position, timeout=self.broker.patience)
         assert [delivery.message.body for delivery in after] == everything[1:]

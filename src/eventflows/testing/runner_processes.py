@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 
 from eventflows.testing.cases import numbered
 from eventflows.testing.conditions import wait_until
@@ -54,13 +55,21 @@ class Processes(FlowCases):
 
     folder: pathlib.Path
 
-    def start(self, work: str, *, settings: str = "", load: str = "", state: str = "") -> subprocess.Popen[str]:
+    def start(
+        self,
+        work: str,
+        *,
+        settings: str = "",
+        load: str = "",
+        state: str = "",
+        source: Mapping[str, object] | None = None,
+    ) -> subprocess.Popen[str]:
         """Start the command on a program whose `apply` does some work; skip where processes share nothing."""
         if not self.can.durable:
             self.skip("keeps nothing beyond the process, so no other process can work on it")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="eventflows-conformance-"))
         self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        url, options = self.broker.source(self.topic)
+        url, options = self.broker.source(self.topic, None, **(source or {}))
         text = PROGRAM.format(url=url, options=options, settings=settings, work=work, load=load, state=state)
         (self.folder / "program.py").write_text(text, encoding="utf-8")
         return self.again()
@@ -126,7 +135,7 @@ class Processes(FlowCases):
         if options is None:
             self.skip("has no short lease in its harness")
         self.publish(b"long")
-        process = self.start(f"time.sleep({3 * self.broker.lease})", settings=f"**{dict(options)!r},")
+        process = self.start(f"time.sleep({3 * self.broker.lease})", source=options)
         self.until_noted(process, "begin", 1)
         process.send_signal(signal.SIGTERM)
         status, output = self.ended(process)

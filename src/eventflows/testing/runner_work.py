@@ -353,7 +353,10 @@ class Ends(FlowCases):
         done, left = set(calls[0].finished + calls[1].finished), set(self.left())
         assert (len(positions), done | left) == (1, {b"%d" % number for number in range(40)})
         tries = calls[0].count(b"13") + calls[1].count(b"13")
-        assert (done & left, b"13" in left, 2 <= tries <= 4) == (set(), True, True)
+        again = (
+            set() if self.can.settle == "watermark" else done & left
+        )  # a log repeats what was done behind the poison
+        assert (again, b"13" in left, 2 <= tries <= 4) == (set(), True, True)
 
 
 class _Heard(logging.Handler):

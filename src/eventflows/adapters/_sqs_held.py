@@ -1,0 +1,231 @@
+"""What was received and is not settled: one entry for each message id, with its newest receipt handle."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from eventflows.adapters._sqs_wire import read, read_body, read_key, read_type
+from eventflows.message import Chunk, Delivery, Lane
+
+LONGEST_HOLD: Final = 43_200
+"""Seconds that one delivery may be hidden in all, from its receipt. Source: Amazon SQS API reference,
+ChangeMessageVisibility; more is refused, not shortened."""
+MARGIN: Final = 0.05
+"""Share of a lease that may be over when its message arrives."""
+
+
+class Entry:
+    """One message in our hands."""
+
+    __slots__ = ("body", "chunk", "copied", "group", "index", "lane", "native", "received", "until")
+
+    def __init__(self, native: dict[str, Any], received: float, until: float, fifo: bool) -> None:
+        self.native = native
+        """As boto3 gave it."""
+        self.body = read_body(native)
+        self.group: str | None = native.get("Attributes", {}).get("MessageGroupId") if fifo else None
+        self.received = received
+        self.until = until
+        self.lane: Lane | None = None
+        self.chunk: SqsChunk | None = None
+        """Where it was handed over; None: not yet."""
+        self.index = 0
+        self.copied = False
+        """Whether its dead-letter copy was confirmed."""
+
+    @property
+    def id(self) -> str:
+        """The service's message id."""
+        return str(self.native["MessageId"])
+
+    @property
+    def handle(self) -> str:
+        """The newest receipt handle."""
+        return str(self.native["ReceiptHandle"])
+
+    def seconds(self, wanted: float, now: float) -> int:
+        """Give the longest lease, up to what is wanted, that the service still grants; may be 0 or less."""
+        return min(math.ceil(wanted), math.floor(LONGEST_HOLD - (now - self.received)))
+
+    def renew(self, until: float) -> None:
+        """Note the new end of its lease."""
+        self.until = until
+        if self.chunk is not None:
+            self.chunk[self.index].lease_until = until
+
+
+class SqsChunk(Chunk):
+    """A chunk that knows its entries."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, entries: list[Entry], build: Callable[[Entry], Delivery], fifo: bool) -> None:
+        natives = [entry.native for entry in entries]
+        keys: list[str | None] = []
+        types: list[str | None] = []
+        if fifo or any("MessageAttributes" in native for native in natives):
+            keys = [read_key(native, fifo=fifo) for native in natives]
+            types = [read_type(native) for native in natives]
+        super().__init__(
+            [entry.body for entry in entries],
+            lambda index: build(entries[index]),
+            lane=entries[0].lane,
+            keys=keys if any(key is not None for key in keys) else None,
+            content_types=types if any(types) else None,
+            positions=[entry.id for entry in entries],
+            attempt=max(attempt_of(native) for native in natives),
+            lease_until=min(entry.until for entry in entries),
+        )
+        self.entries = entries
+        for index, entry in enumerate(entries):
+            entry.chunk, entry.index = self, index
+
+
+def attempt_of(native: dict[str, Any]) -> int:
+    """Give the service's receive count."""
+    return int(native.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+
+
+class Holding:
+    """The table of everything that this subscriber holds; safe from any thread.
+
+    Args:
+        source: The URL, as shown.
+        queue: What identities begin with.
+        fifo: Whether message groups are lanes.
+    """
+
+    def __init__(self, source: str, queue: str, fifo: bool) -> None:
+        self._source = source
+        self._queue = queue
+        self._fifo = fifo
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] = {}
+        self._lanes: dict[str, tuple[Lane, set[str]]] = {}
+
+    def __len__(self) -> int:
+        """Count what is held."""
+        return len(self._entries)
+
+    def arrived(self, natives: Iterable[dict[str, Any]], visibility: float) -> list[Entry]:
+        """Note what was received; gives what is new. What is still held gets its newest handle and lease."""
+        now = time.monotonic()
+        until = now + visibility * (1 - MARGIN)
+        fresh = []
+        with self._lock:
+            for native in natives:
+                known = self._entries.get(native["MessageId"])
+                if known is None:
+                    entry = Entry(native, now, until, self._fifo)
+                    self._entries[entry.id] = entry
+                    fresh.append(entry)
+                    continue
+                known.received = now
+                known.native["ReceiptHandle"] = native["ReceiptHandle"]
+                known.renew(until)
+        return fresh
+
+    def chunks(self, entries: Sequence[Entry]) -> list[Chunk]:
+        """Make chunks of entries that are handed over: each one lane, or no lane."""
+        parts: list[list[Entry]] = []
+        with self._lock:
+            for entry in entries:
+                if entry.group is not None:
+                    lane, members = self._lanes.setdefault(
+                        entry.group, (Lane(f"{self._source.partition('?')[0]}/{entry.group}"), set())
+                    )
+                    members.add(entry.id)
+                    entry.lane = lane
+                if parts and parts[-1][0].lane is entry.lane:
+                    parts[-1].append(entry)
+                else:
+                    parts.append([entry])
+        return [SqsChunk(part, self._build, self._fifo) for part in parts]
+
+    def lane_of(self, group: str | None) -> Lane | None:
+        """Give the lane of a group of which something is held."""
+        found = None if group is None else self._lanes.get(group)
+        return None if found is None else found[0]
+
+    def _build(self, entry: Entry) -> Delivery:
+        native = entry.native
+        sent = native.get("Attributes", {}).get("SentTimestamp")
+        return Delivery(
+            message=read(native, entry.body, fifo=self._fifo),
+            source=self._source,
+            position=entry.id,
+            identity=f"{self._queue}/{entry.id}",
+            lane=entry.lane,
+            attempt=attempt_of(native),
+            lease_until=entry.until,
+            enqueued_at=None if sent is None else datetime.datetime.fromtimestamp(int(sent) / 1000, datetime.UTC),
+            native=native,
+        )
+
+    def ours(self, entry: Entry) -> bool:
+        """Say whether an entry is held, and its lease has not ended."""
+        return (
+            self._entries.get(entry.id) is entry
+            and time.monotonic() < entry.until
+            and not (entry.lane is not None and entry.lane.lost)
+        )
+
+    def entry(self, delivery: Delivery) -> Entry | None:
+        """Find the entry of a delivery; None: it is not held any more."""
+        entry = self._entries.get(delivery.position)
+        return entry if entry is not None and entry.native is delivery.native else None
+
+    def drop(self, entries: Iterable[Entry]) -> None:
+        """Forget entries: before they are settled, so that nothing renews them and a new receipt is a new delivery."""
+        with self._lock:
+            for entry in entries:
+                if self._entries.get(entry.id) is entry:
+                    del self._entries[entry.id]
+                self._leave(entry)
+
+    def _leave(self, entry: Entry) -> None:
+        found = None if entry.group is None else self._lanes.get(entry.group)
+        if found is not None and found[0] is entry.lane:
+            found[1].discard(entry.id)
+            if not found[1]:
+                del self._lanes[entry.group or ""]
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Hold entries again: what was to be done with them was not done."""
+        with self._lock:
+            for entry in entries:
+                self._entries.setdefault(entry.id, entry)
+                if entry.group is not None and entry.lane is not None and not entry.lane.lost:
+                    self._lanes.setdefault(entry.group, (entry.lane, set()))[1].add(entry.id)
+
+    def lose(self, entry: Entry) -> list[Entry]:
+        """End an entry's claim: its lease is gone. In a group, everything behind it must come again, too.
+
+        Returns:
+            What else is lost with it, to be given back.
+        """
+        with self._lock:
+            self._entries.pop(entry.id, None)
+            found = None if entry.group is None else self._lanes.get(entry.group)
+            if found is None or found[0] is not entry.lane:
+                return []
+            lane, members = found
+            del self._lanes[entry.group or ""]
+            with lane.lock:
+                lane.lose()
+            return [self._entries.pop(id) for id in members if id in self._entries]
+
+    def clear(self) -> list[Entry]:
+        """Forget everything, every lane lost; gives what was held, oldest first."""
+        with self._lock:
+            held = list(self._entries.values())
+            for lane, _ in self._lanes.values():
+                with lane.lock:
+                    lane.lose()
+            self._entries, self._lanes = {}, {}
+            return held

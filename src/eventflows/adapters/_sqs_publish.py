@@ -1,0 +1,275 @@
+"""Publishing: batches by count and bytes, each message with its own answer."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Final, Self
+
+import attrs
+
+from eventflows.adapters._split import split
+from eventflows.adapters._sqs_client import installed
+from eventflows.adapters._sqs_errors import of_code, translate
+from eventflows.adapters._sqs_options import capabilities
+from eventflows.adapters._sqs_place import place_of
+from eventflows.adapters._sqs_queue import Queue, connect
+from eventflows.adapters._sqs_threads import Threads, until
+from eventflows.adapters._sqs_wire import MAX_BYTES, Written, write
+from eventflows.errors import BrokerError, ClosedError, ConnectionFailedError, InvalidMessageError, OutcomeUnknownError
+from eventflows.message import Message
+from eventflows.protocols import Finding, Location, Pending, PublishResult
+
+BATCH: Final = 10
+"""Entries of one batch. Source: Amazon SQS API reference, SendMessageBatch."""
+AT_ONCE: Final = 4
+DEDUPLICATION: Final = 300.0
+"""Seconds for which a FIFO queue remembers an id. Source: Amazon SQS developer guide, exactly-once processing."""
+
+Numbered = tuple[int, Written]
+Answered = list[tuple[int, PublishResult]]
+
+
+class SqsPublisher:
+    """Writes to one queue; safe from any thread, and in a child after a fork.
+
+    Args:
+        location: The destination.
+        options: `profile`, `region`, `endpoint`, `role_arn`, `external_id`.
+    """
+
+    def __init__(self, location: Location, options: Mapping[str, object]) -> None:
+        installed()
+        self._location = location
+        self._options = options
+        self._place = place_of(location, options)
+        self.capabilities = capabilities(location, options)
+        self._closed = False
+        self._fresh()
+
+    def _fresh(self) -> None:
+        """Begin without connections: at the start, and in a forked child, which must not share its parent's."""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._queue: Queue | None = None
+        self._threads: Threads | None = None
+        self._going: set[Future[Any]] = set()
+        self._again: dict[str, tuple[int, float]] = {}
+
+    def open(self, *, timeout: float = 30.0) -> None:
+        """Connect, find the queue, read its limit."""
+        self._here()
+        queue = connect(self._place, self._options, timeout=timeout)
+        with self._lock:
+            former, self._queue = self._queue, queue
+            if self._threads is not None:
+                self._threads.close()
+            # One call at a time keeps the order of a FIFO queue's groups.
+            self._threads = Threads(1 if self._place.fifo else AT_ONCE, "eventflows sqs publish")
+            self._closed = False
+        self.capabilities = attrs.evolve(self.capabilities, max_publish_bytes=queue.largest or MAX_BYTES)
+        if former is not None:
+            former.client.close()
+
+    def _here(self) -> None:
+        if self._pid != os.getpid():
+            self._fresh()
+
+    def _opened(self, timeout: float) -> tuple[Queue, Threads]:
+        self._here()
+        if self._closed:
+            raise ClosedError(f"{self._location.text} was closed; open it again, or make a new one.")
+        if self._queue is None or self._threads is None:
+            self.open(timeout=timeout)
+        assert self._queue is not None  # noqa: S101 - for the type checker: open has set both
+        assert self._threads is not None  # noqa: S101
+        return self._queue, self._threads
+
+    def send(self, batch: Sequence[Message]) -> Pending:
+        """Start to publish."""
+        return self._send(batch, 30.0)
+
+    def _send(self, batch: Sequence[Message], timeout: float) -> _Pending:
+        queue, threads = self._opened(timeout)
+        pending = _Pending(len(batch), self._location.text)
+        limit = min(queue.largest or MAX_BYTES, MAX_BYTES)
+        good: list[Numbered] = []
+        for index, message in enumerate(batch):
+            written = write(message, fifo=self._place.fifo, limit=limit)
+            if isinstance(written, BrokerError):
+                pending.answer([(index, PublishResult(None, written))])
+            else:
+                good.append((index, written))
+        parts = [good[part] for part in split([one.size for _, one in good], most=BATCH, most_bytes=MAX_BYTES)]
+        if self._place.fifo:
+            if parts:
+                self._start(threads, pending, good, functools.partial(self._in_order, queue, parts, pending))
+            return pending
+        for part in parts:
+            self._start(threads, pending, part, functools.partial(self._call, queue, part))
+        return pending
+
+    def _start(self, threads: Threads, pending: _Pending, part: list[Numbered], call: Any) -> None:  # noqa: ANN401
+        future: Future[Answered] = threads.start(call)
+        pending.expect([index for index, _ in part], future)
+        with self._lock:
+            self._going.add(future)
+        future.add_done_callback(self._going.discard)
+
+    def _in_order(self, queue: Queue, parts: list[list[Numbered]], pending: _Pending) -> Answered:
+        """Send parts one after another; nothing of a group follows a failure of that group."""
+        answered: Answered = []
+        broken: set[str | None] = set()
+        for part in parts:
+            kept = [one for one in part if one[1].group not in broken]
+            held = ConnectionFailedError(f"{self._location.text}: not sent, since a message before it was not.")
+            answered += [(index, PublishResult(None, held)) for index, one in part if one.group in broken]
+            for index, one in kept:
+                self._renumber(index, one)
+            results = self._call_or_errors(queue, kept) if kept else []
+            self._note_overtaken(kept, results, broken)
+            answered += results
+            pending.answer(answered)
+        return answered
+
+    def _call_or_errors(self, queue: Queue, part: list[Numbered]) -> Answered:
+        try:
+            return self._call(queue, part)
+        except Exception as error:  # noqa: BLE001 - each message of the call has it as its answer
+            ours = translate(error, self._location.text, "SendMessageBatch")
+            return [(index, PublishResult(None, ours)) for index, _ in part]
+
+    def _note_overtaken(self, part: list[Numbered], results: Answered, broken: set[str | None]) -> None:
+        """Note what the queue took although a message of its group before it failed.
+
+        Those are sent again, after the one that failed, and then must not count as known already.
+        """
+        errors = {index: result.error for index, result in results}
+        late = time.monotonic() - DEDUPLICATION
+        with self._lock:
+            self._again = {id: known for id, known in self._again.items() if known[1] > late} if self._again else {}
+            for index, one in part:
+                error = errors[index]
+                if error is not None:
+                    if error.retryable:
+                        broken.add(one.group)
+                elif one.group in broken:
+                    plain = one.entry["MessageDeduplicationId"].partition("~")[0]
+                    self._again[plain] = (self._again.get(plain, (0, 0.0))[0] + 1, time.monotonic())
+
+    def _renumber(self, index: int, one: Written) -> None:
+        plain = one.entry["MessageDeduplicationId"]
+        if plain in self._again:
+            one.entry["MessageDeduplicationId"] = f"{plain[:110]}~{self._again[plain][0]}"
+
+    def _call(self, queue: Queue, part: list[Numbered]) -> Answered:
+        entries = [{"Id": str(number), **one.entry} for number, (_, one) in enumerate(part)]
+        response = queue.client.send_message_batch(QueueUrl=queue.url, Entries=entries)
+        results: dict[int, PublishResult] = {}
+        for done in response.get("Successful", ()):
+            results[int(done["Id"])] = PublishResult(str(done["MessageId"]), None)
+        for failed in response.get("Failed", ()):
+            results[int(failed["Id"])] = PublishResult(None, self._refused(failed))
+        unknown = OutcomeUnknownError(f"{self._location.text}: the answer leaves a message out. It is sent again.")
+        return [(index, results.get(number, PublishResult(None, unknown))) for number, (index, _) in enumerate(part)]
+
+    def _refused(self, failed: Mapping[str, Any]) -> BrokerError:
+        own = bool(failed.get("SenderFault", True))
+        error = of_code(
+            str(failed.get("Code", "")),
+            str(failed.get("Message", "")),
+            self._location.text,
+            "SendMessageBatch",
+            own=own,
+        )
+        if own and type(error) is BrokerError and not error.retryable:
+            return InvalidMessageError(str(error))  # of one entry alone: the message's fault, not the destination's
+        return error
+
+    def publish(self, batch: Sequence[Message], *, timeout: float = 30.0) -> list[PublishResult]:
+        """Publish and wait for the answers."""
+        deadline = time.monotonic() + timeout
+        pending = self._send(batch, timeout)
+        return pending.results(max(deadline - time.monotonic(), 0.0))
+
+    def check(self) -> Sequence[Finding]:
+        """Look at credentials, permissions and FIFO settings; sends nothing."""
+        from eventflows.adapters._sqs_check import check_destination
+
+        return check_destination(self._place, self._options, self._location.text)
+
+    def entities(self) -> Sequence[str]:
+        """Give the names of the region's queues that the caller may list."""
+        from eventflows.adapters._sqs_look import entities
+
+        return entities(self._place, self._options)
+
+    def close(self, *, timeout: float = 30.0) -> None:
+        """Wait for what was given to `send`, then disconnect; the second call does nothing."""
+        self._here()
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._closed = True
+            queue, self._queue = self._queue, None
+            threads, self._threads = self._threads, None
+            going = list(self._going)
+        if queue is None or threads is None:
+            return
+        until(going, deadline)
+        threads.close()
+        queue.client.close()
+
+    def __repr__(self) -> str:
+        """Show the URL."""
+        return f"SqsPublisher({self._location.text!r})"
+
+    def __enter__(self) -> Self:
+        """Open it."""
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class _Pending:
+    """Answers as they come.
+
+    Args:
+        count: Messages of the batch.
+        place: The queue, as shown.
+    """
+
+    def __init__(self, count: int, place: str) -> None:
+        self._place = place
+        self._answers: list[PublishResult | None] = [None] * count
+        self._parts: list[tuple[list[int], Future[Answered]]] = []
+
+    def expect(self, indices: list[int], future: Future[Answered]) -> None:
+        """Take a call that will answer for some messages."""
+        self._parts.append((indices, future))
+
+    def answer(self, answered: Answered) -> None:
+        """Note answers; from any thread."""
+        for index, result in answered:
+            self._answers[index] = result
+
+    def results(self, timeout: float) -> list[PublishResult]:
+        """Wait for the answers; without one in time the outcome is unknown."""
+        outcomes = until([future for _, future in self._parts], time.monotonic() + timeout)
+        for (indices, _), outcome in zip(self._parts, outcomes, strict=True):
+            if isinstance(outcome, list):
+                self.answer(outcome)
+            elif isinstance(outcome, BaseException):
+                error = translate(outcome, self._place, "SendMessageBatch")
+                self.answer([(index, PublishResult(None, error)) for index in indices])
+        late = OutcomeUnknownError(f"{self._place}: not answered within {timeout:g} s. It is sent again.")
+        return [PublishResult(None, late) if one is None else one for one in self._answers]

@@ -1,0 +1,35 @@
+"""Publishing and receiving in a line, for the tests of SQS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventflows import Message, open_publisher, open_subscriber
+from eventflows.message import Delivery
+from eventflows.policy import Settlement, Verdict
+from eventflows.testing.cases import PLENTY, Taken, spread
+from sqs_harness import SqsHarness
+
+
+def publish(broker: SqsHarness, name: str, *messages: Message) -> None:
+    """Publish, everything confirmed."""
+    with open_publisher(broker.source_url(name)) as made:
+        assert [one.error for one in made.publish(messages)] == [None] * len(messages)
+
+
+def receive(adapter: Any, count: int = 1) -> list[Taken]:
+    """Receive so many messages."""
+    taken: list[Taken] = []
+    for _ in range(20):
+        taken += spread(adapter.receive(count - len(taken), max_bytes=PLENTY, timeout=1.0))
+        if len(taken) >= count:
+            break
+    return taken
+
+
+def read(url: str, count: int = 1) -> list[Delivery]:
+    """Read messages and acknowledge them."""
+    with open_subscriber(url) as reader:
+        taken = receive(reader, count)
+        reader.settle([Settlement(verdict=Verdict.ACK, spans=[one.span for one in taken])], durable=True)
+        return [one.delivery for one in taken]

@@ -1,0 +1,155 @@
+"""Dead letters by redrive policy: confirmed there, then deleted here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from eventflows import CapabilityError, Message, open_subscriber, subscriber
+from eventflows.errors import BrokerError, ConnectionFailedError, HaltedError, TooLargeError
+from eventflows.policy import RetryPolicy, Settlement, Verdict
+from eventflows.testing.cases import PLENTY, Taken
+from sqs_harness import ACCOUNT, REGION, SqsHarness
+from sqs_use import publish, read, receive
+
+ONCE = RetryPolicy(attempts=1)
+
+
+def redriven(broker: SqsHarness, *, receives: int = 3) -> tuple[str, str]:
+    """Make a queue with a redrive policy; gives its name and that of its dead letters."""
+    dead, name = broker.fresh(), broker.fresh()
+    broker.create(dead)
+    broker.create(name)
+    policy = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}", "maxReceiveCount": receives}
+    broker._direct.set_queue_attributes(
+        QueueUrl=broker.direct_url(name), Attributes={"RedrivePolicy": json.dumps(policy)}
+    )
+    return name, dead
+
+
+def bury(adapter: Any, taken: Sequence[Taken], **more: str) -> list[type[BrokerError]]:
+    """Say DEAD_LETTER; gives the classes of the errors."""
+    said = Settlement(verdict=Verdict.DEAD_LETTER, spans=[one.span for one in taken], **{"reason": "no good", **more})
+    return [type(one.error) for one in adapter.settle([said], durable=True)]
+
+
+@pytest.mark.parametrize("kind", ["broker", "fifo"])
+def test_dead_letter_goes_to_the_redrive_policy_s_queue(kind: str, request: pytest.FixtureRequest) -> None:
+    """Body, headers and key are as they were, the reason beside them; the source is empty."""
+    broker: SqsHarness = request.getfixturevalue(kind)
+    name, dead = redriven(broker)
+    publish(broker, name, Message(b"\x00\xff", headers={"mine": "kept"}, key="k", content_type="image/png"))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        assert bury(adapter, receive(adapter), detail="at all") == []
+        assert adapter.receive(1, max_bytes=PLENTY, timeout=1.0) == []
+    [got] = read(broker.source_url(dead))
+    headers = got.message.headers
+    assert (got.message.body, got.key, got.message.content_type) == (b"\x00\xff", "k", "image/png")
+    assert (headers["mine"], headers["ef-reason"], headers["ef-error"]) == ("kept", "no good", "at all")
+
+
+def test_dead_letters_are_read_by_the_source_s_own_url(broker: SqsHarness) -> None:
+    """`?dead-letter` finds the queue by the policy."""
+    name, _ = redriven(broker)
+    publish(broker, name, Message(b"bad"))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        bury(adapter, receive(adapter))
+    [got] = read(f"{broker.source_url(name)}&dead-letter")
+    assert got.message.body == b"bad"
+
+
+def test_copy_that_is_not_confirmed_leaves_the_message(broker: SqsHarness) -> None:
+    """When the dead-letter queue refuses, nothing is deleted, and the next word works."""
+    name, dead = redriven(broker)
+    publish(broker, name, Message(b"bad"))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        taken = receive(adapter)
+        broker.faults(dead).fail_message(lambda _: True, ConnectionFailedError("injected"))
+        [kind] = bury(adapter, taken)
+        assert kind is not None
+        assert bury(adapter, taken) == []
+    assert [one.message.body for one in read(broker.source_url(dead))] == [b"bad"]
+
+
+def test_copy_is_sent_once_when_only_the_delete_fails(broker: SqsHarness) -> None:
+    """The second word deletes, and sends no second copy."""
+    name, dead = redriven(broker)
+    publish(broker, name, Message(b"bad"))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        taken = receive(adapter)
+        broker.faults(name).refuse_settlement(lambda _: True, ConnectionFailedError("injected"))
+        assert len(bury(adapter, taken)) == 1
+        assert bury(adapter, taken) == []
+    assert [one.message.body for one in read(broker.source_url(dead), 2)] == [b"bad"]
+
+
+def test_copy_that_is_too_large_gives_up_its_error_first(broker: SqsHarness) -> None:
+    """A body near the limit keeps its reason, and loses the error's text."""
+    name, dead = redriven(broker)
+    body = os.urandom(3 * (1 << 18) - 400)
+    publish(broker, name, Message(body))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        assert bury(adapter, receive(adapter), detail="x" * 1000) == []
+    [got] = read(broker.source_url(dead))
+    assert (got.message.body == body, got.message.headers["ef-reason"]) == (True, "no good")
+    assert "ef-error" not in got.message.headers
+
+
+def test_copy_that_does_not_fit_at_all_stays_where_it_is(broker: SqsHarness) -> None:
+    """A message of exactly the limit cannot be copied with a reason: that is said, and it is not deleted."""
+    name, _ = redriven(broker)
+    publish(broker, name, Message(b"x" * (1 << 20)))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        assert bury(adapter, receive(adapter)) == [TooLargeError]
+    assert len(read(broker.source_url(name))) == 1
+
+
+def test_flow_puts_what_fails_there(broker: SqsHarness) -> None:
+    """A flow without dead_letter= uses the policy's queue."""
+    name, dead = redriven(broker)
+    publish(broker, name, Message(b"good"), Message(b"bad"))
+
+    @subscriber(broker.source_url(name), retry=ONCE)
+    def apply(input: bytes) -> None:
+        if input == b"bad":
+            raise ValueError("an injected failure")
+
+    result = apply.run(limit=2, signals=False)
+    assert (result.acked, result.dead_lettered) == (1, 1)
+    assert [one.message.headers["ef-reason"] for one in read(broker.source_url(dead))] == ["attempts used up"]
+
+
+@pytest.mark.parametrize(("receives", "warned"), [(4, True), (5, False)])
+def test_flow_warns_when_the_service_gives_up_first(
+    broker: SqsHarness, caplog: pytest.LogCaptureFixture, receives: int, warned: bool
+) -> None:
+    """More attempts than maxReceiveCount is worth one line at the start."""
+    name, _ = redriven(broker, receives=receives)
+    flow = subscriber(broker.source_url(name), retry=RetryPolicy(attempts=5))(lambda input: None)
+    flow.run(until_idle=0.1, signals=False)
+    assert [f"after {receives} deliveries" in one.getMessage() for one in caplog.records] == [True] * warned
+
+
+def test_unreadable_policy_counts_as_none(broker: SqsHarness) -> None:
+    """Without sqs:GetQueueAttributes the flow halts, the message unmoved, and reading dead letters is refused."""
+    name, _ = redriven(broker)
+    publish(broker, name, Message(b"bad"))
+    broker._gate.on_call.append(lambda queue, action: action != "GetQueueAttributes" or (403, _DENIED))
+
+    @subscriber(broker.source_url(name), retry=ONCE)
+    def apply(input: bytes) -> None:
+        raise ValueError("an injected failure")
+
+    with pytest.raises(HaltedError):
+        apply.run(limit=1, signals=False)
+    with pytest.raises(CapabilityError, match="redrive"):
+        open_subscriber(f"{broker.source_url(name)}&dead-letter").open()
+    broker._gate.on_call.clear()
+    assert [one.message.body for one in read(broker.source_url(name))] == [b"bad"]
+
+
+_DENIED = b'{"__type": "com.amazonaws.sqs#AccessDenied", "message": "not authorized"}'

@@ -1,0 +1,264 @@
+"""What goes wrong on the way: partial failures, throttling, endpoints that flap, credentials and queues that go."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from eventflows import HaltedError, Message, open_publisher, open_subscriber, subscriber
+from eventflows.errors import (
+    BrokerError,
+    ConnectionFailedError,
+    InvalidMessageError,
+    LeaseLostError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    ThrottledError,
+)
+from eventflows.policy import RetryPolicy, Settlement, Verdict
+from eventflows.testing import wait_until
+from eventflows.testing.cases import PLENTY, numbered
+from servers.gate import refusal
+from sqs_harness import SqsFifoHarness, SqsHarness
+from sqs_use import publish, read, receive
+
+UP_TO = 60.0
+
+
+def ack(adapter: object, taken: list, **more: object) -> list[type[BrokerError]]:  # type: ignore[type-arg]
+    """Acknowledge; gives the classes of the errors."""
+    said = Settlement(verdict=Verdict.ACK, spans=[one.span for one in taken])
+    return [type(one.error) for one in adapter.settle([said], durable=True)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("InternalError", BrokerError), ("ThrottlingException", ThrottledError),
+        ("AccessDenied", PermissionDeniedError), ("InvalidMessageContents", InvalidMessageError),
+    ],
+)  # fmt: skip
+def test_one_entry_that_is_refused_fails_alone(broker: SqsHarness, code: str, kind: type[BrokerError]) -> None:
+    """Of a batch of ten, the one that the service refuses has its error, by its kind; the others are in."""
+    name = broker.fresh()
+    broker.create(name)
+    broker._gate.on_entry.append(lambda action, entry: code if entry.get("MessageBody") == "4" else None)
+    with open_publisher(broker.source_url(name)) as made:
+        errors = [one.error for one in made.publish(numbered(10))]
+    assert [type(error) for error in errors if error is not None] == [kind]
+    assert errors[4] is not None
+    assert len(read(broker.source_url(name), 9)) == 9
+
+
+def test_entry_that_the_answer_leaves_out_is_unknown(broker: SqsHarness) -> None:
+    """An answer that says nothing of an entry is no confirmation."""
+    name = broker.fresh()
+    broker.create(name)
+    broker._gate.on_answer.append(lambda action, content: b"{}" if action == "SendMessageBatch" else content)
+    with open_publisher(broker.source_url(name)) as made:
+        results = made.publish(numbered(2))
+    broker._gate.on_answer.clear()
+    assert [type(one.error) for one in results] == [OutcomeUnknownError] * 2
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "again"),
+    [("InternalError", BrokerError, []), ("ReceiptHandleIsInvalid", LeaseLostError, [LeaseLostError])],
+)
+def test_one_delete_that_is_refused_fails_alone(
+    broker: SqsHarness, code: str, kind: type[BrokerError], again: list[type[BrokerError]]
+) -> None:
+    """A failed entry is reported with its kind; the next word on it works, unless the lease is lost."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(3))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        taken = receive(adapter, 3)
+        refuse = [taken[1].delivery.native["ReceiptHandle"]]  # type: ignore[index]
+        broker._gate.on_entry.append(
+            lambda action, entry: code if action == "DeleteMessageBatch" and entry["ReceiptHandle"] in refuse else None
+        )
+        assert ack(adapter, taken) == [kind]
+        refuse.clear()
+        assert ack(adapter, taken[1:2]) == again
+
+
+def test_one_renewal_that_is_refused_fails_alone(broker: SqsHarness) -> None:
+    """The others have their new end."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(3))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        taken = receive(adapter, 3)
+        broker.faults(name).refuse_extension(ConnectionFailedError("injected"))
+        results = adapter.extend([one.delivery for one in taken], 60)
+    assert [one.until is None for one in results] == [True, False, False]
+
+
+def test_group_whose_entry_failed_is_sent_again_in_order(fifo: SqsFifoHarness) -> None:
+    """What the queue took although a message before it failed comes again behind it, not swallowed as known."""
+    name = fifo.fresh()
+    fifo.create(name)
+    batch = [Message(b"%d" % n, key="k", id=f"i-{n}") for n in range(3)]
+    refuse = ["1"]
+    fifo._gate.on_entry.append(
+        lambda action, entry: "InternalError" if entry.get("MessageBody") in refuse and refuse.pop() else None
+    )
+    with open_publisher(fifo.source_url(name)) as made:
+        assert [one.error is None for one in made.publish(batch)] == [True, False, True]
+        assert [one.error for one in made.publish(batch[1:])] == [None, None]
+    bodies = [one.message.body for one in read(fifo.source_url(name), 4)]
+    assert bodies == [b"0", b"2", b"1", b"2"]
+
+
+def test_nothing_of_a_group_follows_its_failure(fifo: SqsFifoHarness) -> None:
+    """After a call that failed, later calls of the same batch leave that group out, and send the others."""
+    name = fifo.fresh()
+    fifo.create(name)
+    batch = [Message(b"a%d" % n, key="a", id=f"a-{n}") for n in range(11)] + [Message(b"b", key="b", id="b")]
+    fifo.faults(name).fail("publish", ConnectionFailedError("injected"))
+    with open_publisher(fifo.source_url(name)) as made:
+        errors = [one.error for one in made.publish(batch)]
+    assert [error is None for error in errors] == [False] * 11 + [True]
+    assert all(error is None or error.retryable for error in errors)
+    assert [one.message.body for one in read(fifo.source_url(name))] == [b"b"]
+
+
+def through(broker: SqsHarness, name: str, count: int, trouble: threading.Event | None = None) -> set[bytes]:
+    """Run a flow until it has seen so many; gives what it saw."""
+    seen: set[bytes] = set()
+
+    # Whatever is handed back because a call failed has been received once more, and that counts.
+    @subscriber(broker.source_url(name), visibility=20, retry=RetryPolicy(attempts=100))
+    def apply(input: bytes) -> None:
+        seen.add(input)
+        if trouble is not None and len(seen) == count // 3:
+            trouble.set()
+
+    with apply.running():
+        wait_until(lambda: len(seen) == count, UP_TO, what="all messages seen")
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("ThrottlingException", 400), ("InternalError", 500), ("ExpiredToken", 403)]
+)
+def test_flow_goes_on_when_the_service_refuses_for_a_while(broker: SqsHarness, code: str, status: int) -> None:
+    """Throttled, failing, or with credentials that have run out until somebody renews them: nothing is lost."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(60))
+    trouble, until = threading.Event(), [0.0]
+
+    def rule(queue: str, action: str) -> object:
+        if not trouble.is_set():
+            return True
+        until[0] = until[0] or time.monotonic() + 1.5
+        return True if time.monotonic() > until[0] else refusal(code, status=status)
+
+    broker._gate.on_call.append(rule)  # type: ignore[arg-type]
+    assert len(through(broker, name, 60, trouble)) == 60
+    assert until[0] > 0
+
+
+def test_flow_goes_on_when_the_endpoint_flaps(broker: SqsHarness) -> None:
+    """An endpoint that cuts every twelfth call off costs repetitions, and no message."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(60))
+    count = [0]
+
+    def rule(queue: str, action: str) -> object:
+        count[0] += queue == name
+        return None if queue == name and count[0] % 12 == 11 else True
+
+    broker._gate.on_call.append(rule)  # type: ignore[arg-type]
+    assert len(through(broker, name, 60)) == 60
+
+
+def test_flow_halts_when_its_queue_is_deleted(broker: SqsHarness) -> None:
+    """A queue that goes away ends the flow, and the error names it."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(3))
+    seen: list[bytes] = []
+
+    @subscriber(broker.source_url(name))
+    def apply(input: bytes) -> None:
+        seen.append(input)
+        if len(seen) == 3:
+            broker._direct.delete_queue(QueueUrl=broker.direct_url(name))
+
+    with pytest.raises(HaltedError) as caught:
+        apply.run(signals=False)
+    broker._made.remove(name)
+    assert (isinstance(caught.value.__cause__, NotFoundError), name in str(caught.value)) == (True, True)
+
+
+def test_stop_under_load_releases_what_was_not_begun(broker: SqsHarness) -> None:
+    """After a stop, everything that was not handled can be received at once, not after its lease."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(200))
+    begun, go = threading.Event(), threading.Event()
+    seen: list[bytes] = []
+
+    @subscriber(broker.source_url(name), visibility=3600)
+    def apply(input: bytes) -> None:
+        begun.set()
+        go.wait(UP_TO)
+        seen.append(input)
+
+    with apply.running():
+        assert begun.wait(UP_TO)
+        apply.stop()
+        go.set()
+    left = {one.message.body for one in read(broker.source_url(name), 200 - len(seen))}
+    assert len(left) == 200 - len(seen)
+
+
+def test_message_of_a_mebibyte_is_received_whole(broker: SqsHarness) -> None:
+    """Text of exactly the limit goes through; one byte more is refused, and nothing of it is sent."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, Message(b"x" * (1 << 20)))
+    assert [one.size for one in read(broker.source_url(name))] == [1 << 20]
+
+
+def test_foreign_attributes_of_every_type_arrive(broker: SqsHarness) -> None:
+    """What another program sent arrives byte for byte, its attributes as headers."""
+    name = broker.fresh()
+    broker.create(name)
+    broker._direct.send_message(
+        QueueUrl=broker.direct_url(name), MessageBody="test",
+        MessageAttributes={
+            "n": {"DataType": "Number", "StringValue": "3"}, "b": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+        },
+    )  # fmt: skip
+    [got] = read(broker.source_url(name))
+    assert (got.message.body, dict(got.message.headers)) == (b"test", {"n": "3", "b": "AP8="})
+
+
+def test_queue_is_found_by_its_name_alone(broker: SqsHarness) -> None:
+    """`sqs://region/queue` asks the service for the account's own queue."""
+    name = broker.fresh()
+    broker.create(name)
+    url = f"sqs://eu-west-1/{name}?endpoint={broker._gate.endpoint}"
+    with open_publisher(url) as made:
+        assert made.publish([Message(b"x")])[0].error is None
+    assert len(read(f"{broker._gate.endpoint}/000000000000/{name}")) == 1
+
+
+def test_idle_subscriber_has_one_poll_out(broker: SqsHarness) -> None:
+    """With four receivers and nothing to do there is one call at a time, and ever fewer."""
+    name = broker.fresh()
+    broker.create(name)
+    with open_subscriber(broker.source_url(name), receivers=4) as adapter:
+        before = len(broker._gate.calls)
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            assert adapter.receive(100, max_bytes=PLENTY, timeout=1.0) == []
+        assert len(broker._gate.calls) - before <= 4
