@@ -30,6 +30,8 @@ PROBE_SECONDS: Final = 5.0
 """Without work the position is committed this often: a group's lost permission shows in nothing else."""
 MISSING_SECONDS: Final = 5.0
 REVOKE_SECONDS: Final = 5.0
+JOIN_GRACE: Final = 0.03
+"""Seconds after which a poll surely waits for the join; shorter than any poll while the group settles."""
 _log: Final = logging.getLogger("eventflows")
 
 
@@ -147,6 +149,7 @@ class Group:
             if not limit or claim.lane in skip or claim in self.stash or not claim.mark.room
         ]
         self._consumer.pause(*held)
+        self._keep_join()
         try:
             self._poll(max(limit, 1), timeout, woken)
         except (native.NoOffsetForPartitionError, native.OffsetOutOfRangeError, native.LogTruncationError) as error:
@@ -165,6 +168,20 @@ class Group:
                 self._stash(partition, some)
             if records or timer.expired or woken() or self._consumer.assignment() - self.claims.keys():
                 return
+
+    def _keep_join(self) -> None:
+        """Let the next poll see a join that ended between two polls.
+
+        kafka-python drops such an answer and joins again, and so do all others: groups that are polled with pauses
+        never come to rest. What the poll awaits is the same answer, given once it waits.
+        """
+        coordinator = self._consumer._coordinator
+        task = coordinator._join_task
+        if task is None or not task.is_done or not task.succeeded() or not coordinator.rejoining:
+            return
+        again = coordinator._join_task = Future()
+        net = self._client._net
+        net.call_soon_threadsafe(lambda: net.call_later(JOIN_GRACE, lambda: again.success(task.value)))
 
     def _stash(self, partition: Any, records: list[Any]) -> None:  # noqa: ANN401 - the client's own
         claim = self.claims.get(partition)
