@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from eventflows.testing import AdapterConformance, RunnerConformance
-from kafka_harness import KafkaHarness
+from kafka_harness import KafkaHarness, KafkaRunnerHarness
+
+# A connection that is refused leaves kafka-python's socket to the garbage collector, which warns.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class TestKafka(AdapterConformance):
@@ -18,4 +21,4 @@ class TestKafka(AdapterConformance):
 class TestRunnerOnKafka(RunnerConformance):
     """The runner, over it."""
 
-    harness = KafkaHarness
+    harness = KafkaRunnerHarness
