@@ -38,6 +38,8 @@ FLOORS = (
 )
 TOP = ("eventflows", "eventflows.__main__")
 PACKAGES = {"observe", "adapters", "runner", "cli", "testing"}
+# Modules that subclass a vendor's classes, so cannot be read without its SDK; only functions import them.
+WITH_SDK = {f"eventflows.adapters._kafka_{name}" for name in ("client", "group", "look")}
 VENDORS = {"kafka", "confluent_kafka", "boto3", "botocore", "azure"}
 
 ROOT = Path(eventflows.__file__).parent
@@ -76,8 +78,10 @@ def targets(node: ast.Import | ast.ImportFrom, module: str, *, package: bool) ->
 
 
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that are not inside a function."""
+    """The nodes that are not inside a function, and not for type checkers alone."""
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child
             yield from at_import(child)
@@ -122,7 +126,7 @@ def complaints(source: str, module: str, *, package: bool = False) -> list[str]:
         for node in at_import(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for target in targets(node, module, package=package)
-        if target.split(".")[0] in VENDORS
+        if (target.split(".")[0] in VENDORS or target in WITH_SDK) and module not in WITH_SDK
     ]
     return [line for line in found if line]
 

@@ -20,6 +20,7 @@ Side = Literal["source", "destination"]
 
 _BUILT_IN: Final = {
     "eventhubs": "eventflows.adapters.eventhubs",
+    "kafka": "eventflows.adapters.kafka",
     "local": "eventflows.adapters.local",
     "servicebus": "eventflows.adapters.servicebus",
     "sqs": "eventflows.adapters.sqs",

@@ -1,0 +1,111 @@
+"""Records of one claim as a chunk, and as deliveries."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from eventflows.adapters._kafka_publisher import ID_HEADER, TYPE_HEADER
+from eventflows.adapters._watermark import Watermark
+from eventflows.message import Chunk, Delivery, Lane, Message
+
+
+class Claim:
+    """One ownership of one partition; a new one begins whenever the partition comes to us.
+
+    Args:
+        partition: The client's `TopicPartition`.
+        start: The offset that it reads first.
+    """
+
+    def __init__(self, partition: Any, start: int) -> None:  # noqa: ANN401 - the client's own
+        self.partition = partition
+        self.lane = Lane(f"{partition.topic}/{partition.partition}")
+        self.mark = Watermark(start)
+        self.committed = start
+        """What the group has committed, as far as we know."""
+        self.unsure = False
+        """Whether a commit of what was settled failed, so that the same may be settled again."""
+
+    def fence(self) -> int | None:
+        """End it; gives the position to commit, None when nothing new is done."""
+        with self.lane.lock:
+            if self.lane.lost:
+                return None
+            self.lane.lose()
+            return None if self.mark.position == self.committed else self.mark.position
+
+
+class KafkaChunk(Chunk):
+    """A chunk that knows its claim and its records.
+
+    Args:
+        claim: What the records were received under.
+        records: Of one partition, in order.
+        source: The URL, shown.
+        position: Names the position of a record.
+    """
+
+    __slots__ = ("claim", "records")
+
+    def __init__(self, claim: Claim, records: list[Any], source: str, position: Callable[[Any], str]) -> None:
+        headers = [_headers(record) if record.headers else None for record in records]
+        some = any(headers)
+        super().__init__(
+            [record.value for record in records],
+            lambda index: delivery(records[index], source, position, claim.lane),
+            lane=claim.lane,
+            keys=[_text(record.key) for record in records],
+            headers=[None if one is None else one[0] for one in headers] if some else None,
+            content_types=[None if one is None else one[2] for one in headers] if some else None,
+        )
+        self.claim = claim
+        self.records = records
+
+    def stretch(self, start: int, stop: int) -> tuple[int, int]:
+        """Give the offsets of a stretch: its first, and one past its last."""
+        return self.records[start].offset, self.records[stop - 1].offset + 1
+
+
+def delivery(record: Any, source: str, position: Callable[[Any], str], lane: Lane | None = None) -> Delivery:  # noqa: ANN401
+    """Make the delivery of a record."""
+    headers, id, content_type = _headers(record) if record.headers else ({}, None, None)
+    place = position(record)
+    timestamp = record.timestamp
+    return Delivery(
+        message=Message(
+            record.value, headers=headers, key=_text(record.key), id=id or place, content_type=content_type
+        ),
+        source=source,
+        position=place,
+        identity=f"{record.topic}/{record.partition}:{record.offset}",
+        lane=lane,
+        enqueued_at=None
+        if timestamp is None or timestamp < 0
+        else datetime.datetime.fromtimestamp(timestamp / 1000, datetime.UTC),
+        native=record,
+    )
+
+
+def _headers(record: Any) -> tuple[Mapping[str, str], str | None, str | None]:  # noqa: ANN401 - the client's own
+    headers = {name: _text(value) or "" for name, value in record.headers}
+    return headers, headers.pop(ID_HEADER, None), headers.pop(TYPE_HEADER, None)
+
+
+def _text(value: bytes | None) -> str | None:
+    # Bytes that are no UTF-8 become text that goes back to the same bytes when it is published.
+    return None if value is None else str(value, "utf-8", "surrogateescape")
+
+
+def split(records: Sequence[Any], limit: int, max_bytes: int) -> int:
+    """Say how many of these records fit, at least one."""
+    count = min(len(records), limit)
+    if sum([len(record.value or b"") for record in records[:count]]) <= max_bytes:
+        return count
+    left = max_bytes
+    for index in range(count):
+        left -= len(records[index].value or b"")
+        if left < 0:
+            return max(index, 1)
+    return count

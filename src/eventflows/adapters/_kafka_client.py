@@ -1,0 +1,179 @@
+"""kafka-python's network client, made to say why it cannot connect.
+
+By itself 3.0.12 reports every cause as the same time-out after 30 seconds, and leaks a thread. So each connection is
+tried out first, which takes milliseconds when all is well, and raises the cause itself when it is not. The private
+names used here are why the extra pins the client below 3.1.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+import kafka.errors as native
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+
+from eventflows.adapters._kafka_errors import translate
+from kafka import AsyncConsumerRebalanceListener
+
+T = TypeVar("T")
+_log: Final = logging.getLogger("eventflows")
+_FINAL = (native.SaslAuthenticationFailedError, native.UnsupportedSaslMechanismError, ssl.SSLError)
+
+
+class _Manager(KafkaConnectionManager):  # type: ignore[misc]
+    """Remembers why the newest connection failed."""
+
+    last_error: BaseException | None = None
+
+    async def _build_transport(self, node: Any, timeout_at: Any = None) -> Any:  # noqa: ANN401 - the client's own
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        receive = transport._sock_recv
+
+        def keep_data() -> Any:  # noqa: ANN401 - the client's own
+            # The client drops data that arrives together with the end of the stream: the broker's "wrong password".
+            data, error = receive()
+            return (data, None) if data else (data, error)
+
+        transport._sock_recv = keep_data
+        return transport
+
+    def get_connection(self, node_id: Any, **options: Any) -> Any:  # noqa: ANN401 - the client's own
+        connection = super().get_connection(node_id, **options)
+        if not getattr(connection, "_noted", False):
+            connection._noted = True
+            connection.init_future.add_errback(self._note)
+            connection.init_future.add_callback(self._forget)
+        return connection
+
+    def _forget(self, _: object) -> None:
+        self.last_error = None
+
+    def _note(self, error: BaseException) -> None:
+        while isinstance(error, native.KafkaConnectionError) and (error.__cause__ or error.__context__):
+            error = error.__cause__ or error.__context__
+        # A deadline must not hide the reason that was seen before it.
+        if self.last_error is None or not isinstance(error, (native.RequestTimedOutError, native.KafkaTimeoutError)):
+            self.last_error = error
+
+
+class Client(KafkaNetClient):  # type: ignore[misc]
+    """What `kafka_client=` of the client's classes takes."""
+
+    def __init__(self, **config: Any) -> None:  # noqa: ANN401 - the client's own
+        net = NetworkSelector(**config)
+        super().__init__(net=net, manager=_Manager(net, **config))
+
+
+def probe(config: dict[str, Any], where: str, timeout: float) -> None:
+    """Connect, encrypt, authenticate and ask for metadata once; starts no thread.
+
+    Raises:
+        BrokerError: The reason why it cannot be done, by its class.
+    """
+    client = Client(**config)
+    deadline = time.monotonic() + timeout
+    last: BaseException = native.KafkaTimeoutError("no broker answered")
+    try:
+        for node in client.cluster.bootstrap_brokers():
+            left = max(deadline - time.monotonic(), 0.05) * 1000
+
+            async def connect(node_id: Any = node.node_id, left: float = left) -> None:  # noqa: ANN401
+                await client._manager.get_connection(
+                    node_id, timeout_ms=left, pop_on_close=False, refresh_metadata_on_err=False
+                )
+                future = client._manager.call_soon(client.cluster.refresh_metadata, node_id)
+                await client._manager.wait_for(future, left)
+
+            try:
+                client._net.run(connect)
+                return
+            except Exception as error:  # noqa: BLE001 - the client raises what the system and TLS raise, too
+                last = client._manager.last_error or error
+                if isinstance(last, _FINAL):
+                    break
+    finally:
+        client.close()
+    if isinstance(last, (native.KafkaTimeoutError, native.RequestTimedOutError)):
+        silent = native.KafkaConnectionError(f"nobody answered within {timeout:g} s")
+        silent.__cause__ = last
+        last = silent
+    raise translate(last, where)
+
+
+def build(make: Callable[..., T], config: dict[str, Any], where: str, timeout: float) -> tuple[T, Client]:
+    """Make a consumer, producer or admin, after trying out the connection; leaks no thread when it fails.
+
+    Raises:
+        BrokerError: Why it cannot connect.
+    """
+    begun = time.monotonic()
+    probe(config, where, timeout)
+    clients: list[Client] = []
+
+    def keep(**options: Any) -> Client:  # noqa: ANN401 - the client's own
+        clients.append(Client(**options))
+        return clients[-1]
+
+    left = max(timeout - (time.monotonic() - begun), 0.1)
+    try:
+        return make(kafka_client=keep, bootstrap_timeout_ms=int(left * 1000), **config), clients[-1]
+    except native.KafkaError as error:
+        reason = next((one._manager.last_error for one in clients if one._manager.last_error), error)
+        for one in clients:
+            one.close()
+        raise translate(reason, where) from error
+
+
+def ask_for(consumer: Any, topics: list[str], timeout: float) -> None:  # noqa: ANN401 - the client's own
+    """Ask the broker for topics by their names: only so does it say which of them may not be read.
+
+    Raises:
+        KafkaError: There was no answer.
+    """
+    consumer._cluster.set_topics(topics)
+    future = consumer._cluster.request_update()
+    consumer._net.run(consumer._manager.wait_for, future, timeout * 1000)
+
+
+class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs on the client's own thread, within the owner's `receive` or `close`; so it blocks on nothing but this loop.
+
+    Args:
+        fence: Ends the claims of partitions, and gives what is to be committed of them.
+        arrived: Told of partitions that are ours now.
+        commit: Sends a commit, and gives the client's future; None when there is no consumer any more.
+    """
+
+    def __init__(
+        self,
+        fence: Callable[[Iterable[Any]], dict[Any, Any]],
+        arrived: Callable[[Iterable[Any]], None],
+        commit: Callable[[dict[Any, Any]], Any],
+    ) -> None:
+        self._fence = fence
+        self._arrived = arrived
+        self._commit = commit
+
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        """Fence first, then commit, then let them go."""
+        offsets = self._fence(revoked)
+        if offsets:
+            try:
+                await self._commit(offsets)
+            except native.KafkaError as error:
+                _log.warning("the last commit of %d partitions that move failed (%s): their next owner repeats some "
+                             "messages.", len(offsets), type(error).__name__)  # fmt: skip
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Hold them until the owner has claimed them."""
+        self._arrived(assigned)
+
+    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        """Fence; they are somebody else's, so nothing is committed."""
+        self._fence(lost)

@@ -1,0 +1,79 @@
+"""Apache Kafka: `kafka://`, through kafka-python.
+
+Names:
+    A record is a *message*, a consumed one a *delivery*; a group on a topic is a *subscription*; a *lane* is one claim
+    of a partition. Bodies are values, None is a tombstone; headers are text where they are UTF-8. The message id and
+    the content type travel as the headers `ef-id` and `content-type`.
+
+Guarantees:
+    At least once. Messages of one partition, so of one key, are handed out in order. What is committed is the end of
+    the unbroken finished prefix, on a rebalance before the partition moves. A new group begins at the oldest message.
+    Publishing waits for all in-sync replicas; the same key goes to the same partition as with the Java client.
+
+Cannot:
+    Hand out one message again, or keep dead letters: the core does both. A retried publish may repeat a message.
+
+Limits:
+    A message has 1,000,000 bytes at most, body, key and headers together, and the topic may allow less. Of several
+    headers of one name the last one is seen; a header without a value is seen as empty text.
+
+Native access:
+    `Delivery.native` is kafka-python's `ConsumerRecord`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Final
+
+from eventflows.adapters import _kafka_options as given
+from eventflows.adapters._kafka_publisher import MAX_BYTES, KafkaPublisher
+from eventflows.adapters._kafka_subscriber import KafkaSubscriber
+from eventflows.errors import MissingExtraError
+from eventflows.protocols import AdapterSpec, Capabilities, Location
+
+__all__ = ["ADAPTER", "CAPABILITIES", "KafkaPublisher", "KafkaSubscriber"]
+
+CAPABILITIES: Final = Capabilities(
+    settle="watermark",
+    ordering="lane",
+    groups=True,
+    replay=True,
+    peek="free",
+    min_slice=0.1,
+    publish_window=5,
+    max_receive=2000,
+    max_publish_bytes=MAX_BYTES,
+)
+
+
+def _client_is_there() -> None:
+    if find_spec("kafka") is None:
+        raise MissingExtraError("kafka:// needs the Kafka client. Install eventflows[kafka].")
+
+
+def _capabilities(location: Location, options: Mapping[str, object]) -> Capabilities:
+    return CAPABILITIES
+
+
+def _subscriber(location: Location, options: Mapping[str, object]) -> KafkaSubscriber:
+    _client_is_there()
+    return KafkaSubscriber(location, options, CAPABILITIES)
+
+
+def _publisher(location: Location, options: Mapping[str, object]) -> KafkaPublisher:
+    _client_is_there()
+    return KafkaPublisher(location, options, CAPABILITIES)
+
+
+ADAPTER: Final = AdapterSpec(
+    scheme="kafka",
+    form="kafka://host1:9092,host2:9092/topic?group=g",
+    capabilities=_capabilities,
+    validate=given.validate,
+    subscriber=_subscriber,
+    publisher=_publisher,
+    source_options=given.SOURCE,
+    destination_options=given.DESTINATION,
+)

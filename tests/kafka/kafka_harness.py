@@ -1,0 +1,199 @@
+"""A real Kafka under test."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import kafka.errors
+from kafka.admin import MemberToRemove
+from kafka.consumer.fetcher import ConsumerRecord
+
+from eventflows.adapters._kafka_errors import TABLE, translate
+from eventflows.errors import BrokerError
+from eventflows.protocols import Subscriber
+from eventflows.secret import Secret
+from eventflows.testing import Harness
+from eventflows.testing.conditions import wait_until
+from kafka import KafkaAdminClient, KafkaProducer
+from servers.kafka import KafkaServer, shared
+
+FAULT = "is real: it cannot be made to fail on demand; the trials kill, freeze and cut it"
+SKIPS: Mapping[str, str] = {
+    "C16": FAULT,
+    "C27": "has no lease that could be lost; C35 asks the same of a lost lane",
+    "C40": "has no lease that work could outlast; C43 asks for the membership",
+    "C42": "has no lease that could be lost; C35 asks the same of a lost lane",
+    "C44": FAULT,
+    "C45": FAULT,
+    "C49": FAULT,
+    "C54": "does not tell its generations to administrators; the trials count rebalances by the members",
+    "C53": "counts no fetched bytes in its client",
+    "C55": FAULT,
+    "C60": "has no lease that work could outlast; C43 asks for the membership",
+}
+
+
+@contextlib.contextmanager
+def administrator(server: KafkaServer) -> Iterator[KafkaAdminClient]:
+    """Give an administrator's client."""
+    admin = KafkaAdminClient(bootstrap_servers=server.address())
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+class Freezing:
+    """The one fault that a real broker always has: it does not answer.
+
+    Args:
+        server: The broker.
+    """
+
+    def __init__(self, server: KafkaServer) -> None:
+        self._server = server
+
+    def freeze(self, operation: str) -> None:
+        """Stop its process."""
+        self._server.freeze()
+
+    def thaw(self, operation: str) -> None:
+        """Let it go on."""
+        self._server.thaw()
+
+
+class KafkaHarness(Harness):
+    """`kafka://`, plain text."""
+
+    name = "kafka"
+    allowed_skips: ClassVar[Mapping[str, str] | None] = SKIPS
+    native_type = ConsumerRecord
+    patience = 40.0
+    quiet = 1.0
+    short = 1.0
+    saturation = 12.0
+    partitions: ClassVar[int] = 4
+    source_options: ClassVar[Mapping[str, object]] = {"group": "g", "session_timeout": 6}
+
+    def __init__(self) -> None:
+        self._server = shared()
+        self._group = f"g-{uuid.uuid4().hex[:8]}"
+        self._sockets: list[socket.socket] = []
+
+    def group_of(self, group: str | None) -> str:
+        """Give each test groups of its own."""
+        return self._group if group is None else f"{self._group}-{group}"
+
+    def source_url(self, name: str) -> str:
+        """Name the topic."""
+        return f"kafka://{self._server.address()}/{name}"
+
+    def source(self, name: str, group: str | None = None, **options: Any) -> tuple[str, dict[str, Any]]:
+        """Give URL and options of a source."""
+        return self.source_url(name), {**self.source_options, "group": self.group_of(group), **options}
+
+    @property
+    def body_limit(self) -> int:
+        """The adapter's own."""
+        return self.capabilities.max_publish_bytes or 0
+
+    def create(self, name: str) -> None:
+        """Make the topic, and wait until it is there."""
+        with administrator(self._server) as admin:
+            admin.create_topics({name: {"num_partitions": self.partitions, "replication_factor": 1}})
+            admin.wait_for_topics([name])
+
+    def close(self) -> None:
+        """Close what listened."""
+        for one in self._sockets:
+            one.close()
+
+    def faults(self, name: str) -> Any:
+        """The broker can be frozen."""
+        return Freezing(self._server)
+
+    def missing_url(self, side: Literal["source", "destination"]) -> str:
+        """Topics are not made by themselves."""
+        return self.source_url("no-such-topic")
+
+    def bad_credentials(self) -> tuple[str, Mapping[str, object], str]:
+        """A user with the wrong password."""
+        options = {"group": "g", "username": "alice", "password": Secret("wrong-pw-99")}
+        return f"kafka://{self._server.address('SASL_PLAINTEXT')}/topic", options, "wrong-pw-99"
+
+    def unreachable_url(self) -> str:
+        """A port that was free a moment ago."""
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            return f"kafka://127.0.0.1:{one.getsockname()[1]}/topic"
+
+    def silent_url(self) -> str:
+        """A port that accepts and says nothing."""
+        one = socket.create_server(("127.0.0.1", 0))
+        self._sockets.append(one)
+        return f"kafka://127.0.0.1:{one.getsockname()[1]}/topic"
+
+    def error_table(self) -> Iterable[tuple[BaseException, type[BrokerError], bool]]:
+        """Make an error of each class."""
+        for name, kind in TABLE.items():
+            yield getattr(kafka.errors, name)("from the client"), kind, kind("").retryable
+
+    def translate(self, error: BaseException) -> BrokerError:
+        """Translate as the adapter does."""
+        return translate(error, "kafka://broker/topic")
+
+    def committed(self, name: str, group: str | None = None) -> Mapping[str, int]:
+        """Ask the group coordinator."""
+        with administrator(self._server) as admin:
+            found = admin.list_group_offsets({self.group_of(group): None})
+        offsets = found.get(self.group_of(group), found)
+        return {f"{tp.topic}/{tp.partition}": at.offset for tp, at in offsets.items() if at.offset >= 0}
+
+    def revoke(self, subscriber: Subscriber) -> bool:
+        """Remove every member from its group, as an administrator may, and wait until it has noticed."""
+        coordinator = subscriber._group._consumer._coordinator  # type: ignore[attr-defined]
+        member = coordinator._generation.member_id
+        with administrator(self._server) as admin:
+            admin.remove_group_members(self._group, [MemberToRemove(member_id=member)])
+        wait_until(lambda: coordinator._generation.member_id != member or coordinator._generation.is_lost(), 10,
+                   what="the member notices")  # fmt: skip
+        return True
+
+    def make_gaps(self, name: str) -> Iterable[bytes]:
+        """Transactions, committed and aborted, leave offsets without messages."""
+        producer = KafkaProducer(
+            bootstrap_servers=self._server.address(), transactional_id=uuid.uuid4().hex, retry_backoff_ms=5
+        )
+        try:
+            producer.init_transactions()
+            for number in range(4):
+                producer.begin_transaction()
+                producer.send(name, b"%d" % number, key=b"one").get(10)
+                if number % 2:
+                    producer.abort_transaction()
+                else:
+                    producer.commit_transaction()
+        finally:
+            producer.close(5)
+        return [b"0", b"2"]
+
+    def recreate(self, name: str) -> bool:
+        """Delete the topic, and make it again."""
+        with administrator(self._server) as admin:
+            admin.delete_topics([name])
+            wait_until(lambda: name not in admin.list_topics(), 10, what="the topic is gone")
+        self.create(name)
+        return True
+
+
+class KafkaRunnerHarness(KafkaHarness):
+    """The same for the runner, whose faults are of one end only: a frozen broker would freeze both."""
+
+    allowed_skips: ClassVar[Mapping[str, str] | None] = None
+
+    def faults(self, name: str) -> None:
+        """None that the source would not have, too."""

@@ -1,0 +1,24 @@
+"""Kafka sits the adapter suite and the runner suite, on a real broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventflows.testing import AdapterConformance, RunnerConformance
+from kafka_harness import KafkaHarness, KafkaRunnerHarness
+
+# A connection that is refused leaves kafka-python's socket to the garbage collector, which warns.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+class TestKafka(AdapterConformance):
+    """The adapter."""
+
+    harness = KafkaHarness
+
+
+@pytest.mark.trial
+class TestRunnerOnKafka(RunnerConformance):
+    """The runner, over it."""
+
+    harness = KafkaRunnerHarness

@@ -1,0 +1,213 @@
+"""Whatever keeps a client out has an error of its own, within ten seconds, and leaves no thread behind."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+
+import kafka.errors
+import pytest
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+
+from eventflows.adapters._kafka_errors import TABLE
+from eventflows.errors import (
+    AuthenticationError,
+    BrokerError,
+    ConfigError,
+    ConnectionFailedError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from eventflows.locate import open_publisher, open_subscriber
+from eventflows.message import Message
+from eventflows.secret import Secret
+from eventflows.testing.conditions import Background, wait_until
+from kafka_harness import administrator
+from servers.kafka import PASSWORDS, KafkaServer, shared
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="session")
+def server() -> KafkaServer:
+    """The broker that all share."""
+    return shared()
+
+
+@pytest.fixture
+def topic(server: KafkaServer) -> str:
+    """A topic that nobody has used, and nobody but the administrator may."""
+    name = f"security-{uuid.uuid4().hex[:8]}"
+    with administrator(server) as admin:
+        admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1}})
+        admin.wait_for_topics([name])
+    return name
+
+
+def acls(kind: ResourceType, name: str, *operations: ACLOperation) -> list[ACL]:
+    """What alice may do."""
+    return [
+        ACL("User:alice", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(kind, name))
+        for operation in operations
+    ]
+
+
+@contextlib.contextmanager
+def allowed(server: KafkaServer, rules: list[ACL]) -> Iterator[None]:
+    """Let alice do it for a while."""
+    with administrator(server) as admin:
+        admin.create_acls(rules)
+        try:
+            yield
+        finally:
+            admin.delete_acls(rules)
+
+
+def user(name: str = "alice", password: str | None = None, **more: object) -> dict[str, object]:
+    """The options of a SASL user."""
+    return {"username": name, "password": Secret(password or PASSWORDS[name]), **more}
+
+
+def refusal(url: str, options: Mapping[str, object]) -> BaseException:
+    """What opening a subscriber raises, within ten seconds; no thread stays."""
+    before = set(threading.enumerate())
+    subscriber = open_subscriber(url, group=f"g-{uuid.uuid4().hex[:8]}", **options)
+    with pytest.raises((BrokerError, ConfigError)) as caught:
+        Background(subscriber.open).result(10.0, "the refusal")
+    subscriber.close()
+    wait_until(
+        lambda: not [one for one in threading.enumerate() if one.name.startswith("kafka") and one not in before],
+        what="the client's threads end",
+    )
+    return caught.value
+
+
+def test_every_error_class_of_the_client_is_in_the_table() -> None:
+    """What kafka-python may raise has a class of ours; a new version's new class is noticed."""
+    classes = {
+        name
+        for name, one in vars(kafka.errors).items()
+        if inspect.isclass(one) and issubclass(one, kafka.errors.KafkaError) and one.__name__ == name
+    }
+    bases = {"KafkaError", "BrokerResponseError", "RetriableError", "InvalidMetadataError"}  # never raised themselves
+    assert classes - set(TABLE) - bases == set()
+
+
+@pytest.mark.parametrize("listener", ["SASL_PLAINTEXT", "SASL_SSL"])
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"])
+def test_a_user_with_rights_publishes_and_reads(server: KafkaServer, topic: str, listener: str, mechanism: str) -> None:
+    """Every mechanism works, in plain text and over TLS."""
+    options = user(sasl=mechanism)
+    if listener == "SASL_SSL":
+        options["ca"] = str(server.tls / "ca.pem")
+    url = f"kafka://{server.address(listener)}/{topic}"
+    rules = acls(ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.WRITE, ACLOperation.DESCRIBE)
+    rules += acls(ResourceType.GROUP, "secured", ACLOperation.READ)
+    with allowed(server, rules):
+        with open_publisher(url, **options) as publisher:
+            assert [one.error for one in publisher.publish([Message(b"body")])] == [None]
+        with open_subscriber(url, group="secured", **options) as subscriber:
+            chunks = wait_until(lambda: subscriber.receive(1, max_bytes=1000, timeout=1), what="the message")
+            assert [list(chunk.bodies) for chunk in chunks] == [[b"body"]]
+
+
+def test_a_ca_given_as_text_is_trusted(server: KafkaServer, topic: str) -> None:
+    """The CA may be PEM text."""
+    url = f"kafka://{server.address('TLS')}/{topic}"
+    with open_publisher(url, ca=(server.tls / "ca.pem").read_text()) as publisher:
+        assert [one.error for one in publisher.publish([Message(b"body")])] == [None]
+
+
+def test_a_wrong_password_is_an_authentication_error(server: KafkaServer, topic: str) -> None:
+    """The password is not shown."""
+    error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", user(password="wrong-98"))
+    assert (type(error), "wrong-98" in str(error)) == (AuthenticationError, False)
+
+
+def test_a_wrong_ca_is_an_authentication_error_that_names_the_option(server: KafkaServer, topic: str) -> None:
+    """A broker that we do not trust is told from one that does not trust us."""
+    error = refusal(f"kafka://{server.address('TLS')}/{topic}", {"ca": str(server.tls / "other-ca.pem")})
+    assert (type(error), "correct ca=" in str(error)) == (AuthenticationError, True)
+
+
+def test_a_missing_ca_is_a_config_error(server: KafkaServer, topic: str) -> None:
+    """A path that leads nowhere is our own mistake."""
+    error = refusal(f"kafka://{server.address('TLS')}/{topic}", {"ca": str(server.tls / "no.pem")})
+    assert type(error) is ConfigError
+
+
+def test_plain_text_against_tls_says_so(server: KafkaServer, topic: str) -> None:
+    """The text names the option that is missing."""
+    error = refusal(f"kafka://{server.address('TLS')}/{topic}", {})
+    assert (type(error), "tls=true" in str(error)) == (ConnectionFailedError, True)
+
+
+def test_tls_against_plain_text_says_so(server: KafkaServer, topic: str) -> None:
+    """The text says that the port may speak plain text."""
+    error = refusal(f"kafka://{server.address()}/{topic}", {"ca": str(server.tls / "ca.pem")})
+    assert (type(error), "plain text" in str(error)) == (AuthenticationError, True)
+
+
+def test_mutual_tls_without_a_certificate_is_refused(server: KafkaServer, topic: str) -> None:
+    """A listener that wants a certificate refuses a client without one."""
+    error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}", {"ca": str(server.tls / "ca.pem")})
+    assert isinstance(error, (AuthenticationError, ConnectionFailedError))
+
+
+def test_mutual_tls_knows_the_client_by_its_certificate(server: KafkaServer, topic: str) -> None:
+    """With a certificate the connection stands; what its owner may do is asked next."""
+    options = {"ca": str(server.tls / "ca.pem"), "cert": str(server.tls / "client.pem")}
+    error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}", options)
+    assert type(error) is PermissionDeniedError
+
+
+def test_a_missing_topic_is_not_found(server: KafkaServer) -> None:
+    """The client alone would wait in silence."""
+    assert type(refusal(f"kafka://{server.address()}/no-such-topic", {})) is NotFoundError
+
+
+def test_a_forbidden_topic_is_a_permission_denied(server: KafkaServer, topic: str) -> None:
+    """The client alone would wait in silence."""
+    error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", user())
+    assert (type(error), "topic" in str(error)) == (PermissionDeniedError, True)
+
+
+def test_a_forbidden_group_is_a_permission_denied(server: KafkaServer, topic: str) -> None:
+    """The topic may be read, the group may not be used."""
+    with allowed(server, acls(ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.DESCRIBE)):
+        error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", user())
+    assert (type(error), "group" in str(error)) == (PermissionDeniedError, True)
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize("lost", [ResourceType.TOPIC, ResourceType.GROUP])
+def test_a_permission_withdrawn_while_running_is_raised_within_ten_seconds(
+    server: KafkaServer, topic: str, lost: ResourceType
+) -> None:
+    """Nothing waits, nothing is settled, and it is noticed all the same."""
+    group = f"withdrawn-{uuid.uuid4().hex[:8]}"
+    kept = {
+        ResourceType.TOPIC: acls(ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.DESCRIBE),
+        ResourceType.GROUP: acls(ResourceType.GROUP, group, ACLOperation.READ),
+    }
+    withdrawn = kept.pop(lost)
+    [rules] = kept.values()
+    subscriber = open_subscriber(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", group=group, **user())
+
+    def raised() -> bool:
+        try:
+            subscriber.receive(1, max_bytes=1000, timeout=0.5)
+        except PermissionDeniedError:
+            return True
+        return False
+
+    with allowed(server, rules):
+        with allowed(server, withdrawn):
+            subscriber.open()
+            wait_until(lambda: raised() or subscriber.ready, what="a place in the group")
+        wait_until(raised, 10.0, what="the error")
+    with contextlib.suppress(PermissionDeniedError):
+        subscriber.close()

@@ -1,0 +1,244 @@
+"""A real Apache Kafka for the tests: one KRaft node on loopback, with every kind of listener, and ACLs."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from servers.maven import cache_folder, jars, missing, only_one
+
+VERSION: Final = "4.1.2"
+COORDINATES: Final = (
+    f"org.apache.kafka:kafka_2.13:{VERSION}",
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3",  # without it the broker says nothing
+)
+PASSWORDS: Final = {"alice": "alice-pw-71", "bob": "bob-pw-72"}
+"""Users of the SASL listeners; they may do nothing until an ACL allows it."""
+
+_CLUSTER_ID: Final = "AAAAAAAAAAAAAAAAAAAAAQ"  # any 16 bytes do
+_FLAGS: Final = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_MECHANISMS: Final = ("scram-sha-256", "scram-sha-512", "plain")
+_LISTENERS: Final = ("PLAINTEXT", "PROXIED", "SASL_PLAINTEXT", "SASL_SSL", "TLS", "MUTUAL", "CONTROLLER")
+
+_PROPERTIES: Final = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{CONTROLLER}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listeners={listeners}
+advertised.listeners={advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,\
+SASL_SSL:SASL_SSL,TLS:SSL,MUTUAL:SSL,CONTROLLER:PLAINTEXT
+log.dirs=data
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=500
+auto.create.topics.enable=false
+log.retention.check.interval.ms=500
+log.initial.task.delay.ms=500
+log.cleaner.backoff.ms=500
+sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
+ssl.keystore.type=PEM
+ssl.keystore.location=tls/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=tls/ca.pem
+listener.name.mutual.ssl.client.auth=required
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
+_LOGGING: Final = """
+appender.o.type=Console
+appender.o.name=o
+rootLogger.level=WARN
+rootLogger.appenderRef.o.ref=o
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Give ports of loopback on which nobody listens now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class KafkaServer:
+    """One broker. The PLAINTEXT, PROXIED and TLS listeners are the administrator's; SASL users need ACLs.
+
+    Args:
+        proxied: The port that the PROXIED listener advertises; None: its own.
+        extra: Further properties of the broker.
+    """
+
+    def __init__(self, *, proxied: int | None = None, extra: Mapping[str, str] | None = None) -> None:
+        self._jars = jars(*COORDINATES)
+        self.folder = Path(tempfile.mkdtemp(prefix="eventflows-kafka-"))
+        self.tls = self.folder / "tls"
+        _certificates(self.tls)
+        self.ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
+        self._advertised = self.ports | ({} if proxied is None else {"PROXIED": proxied})
+        self._extra = dict(extra or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._write_properties()
+        (self.folder / "log4j2.properties").write_text(_LOGGING)
+        self._format()
+
+    def address(self, listener: str = "PLAINTEXT") -> str:
+        """Give host and port of a listener, as clients must name it."""
+        return f"127.0.0.1:{self._advertised[listener]}"
+
+    @property
+    def pid(self) -> int:
+        """The process of the broker."""
+        assert self._process is not None, "the broker does not run"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the broker wrote."""
+        return (self.folder / "server.log").read_text(errors="replace")
+
+    def start(self, timeout: float = 90.0) -> None:
+        """Start it and wait until clients can connect."""
+        archive = cache_folder("kafka-classes") / f"{VERSION}.jsa"
+        with only_one(archive.with_suffix(".lock")), open(self.folder / "server.log", "ab") as log:
+            # The archive of loaded classes saves half of the start; the first broker that stops in peace writes it.
+            share = f"-XX:SharedArchiveFile={archive}" if archive.exists() else f"-XX:ArchiveClassesAtExit={archive}"
+            command = [*self._java(share), "kafka.Kafka", "server.properties"]
+            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        deadline = time.monotonic() + timeout
+        while not all(_listens(self.ports[name]) for name in _LISTENERS):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Kafka did not start:\n{self.log[-3000:]}")
+            time.sleep(0.02)
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Let it stop in peace, or kill it when it does not."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        """Kill it, as a power cut would."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does; connections stay open."""
+        assert self._process is not None, "the broker does not run"
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None, "the broker does not run"
+        self._process.send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """Stop it and remove all it wrote."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _java(self, *flags: str) -> list[str]:
+        classes = ":".join(str(jar) for jar in self._jars)
+        return ["java", *_FLAGS, *flags, "-Dlog4j2.configurationFile=log4j2.properties", "-cp", classes]
+
+    def _write_properties(self) -> None:
+        def listeners(ports: Mapping[str, int], names: tuple[str, ...]) -> str:
+            return ",".join(f"{name}://127.0.0.1:{ports[name]}" for name in names)
+
+        lines = [
+            _PROPERTIES.format(
+                CONTROLLER=self.ports["CONTROLLER"],
+                listeners=listeners(self.ports, _LISTENERS),
+                advertised=listeners(self._advertised, _LISTENERS[:-1]),
+            )
+        ]
+        users = " ".join(f'user_{name}="{password}"' for name, password in PASSWORDS.items())
+        module = "org.apache.kafka.common.security"
+        for listener in ("sasl_plaintext", "sasl_ssl"):
+            for mechanism in _MECHANISMS:
+                login = f"plain.PlainLoginModule required {users}"
+                login = login if mechanism == "plain" else "scram.ScramLoginModule required"
+                lines.append(f"listener.name.{listener}.{mechanism}.sasl.jaas.config={module}.{login};")
+        lines += [f"{name}={value}" for name, value in self._extra.items()]
+        (self.folder / "server.properties").write_text("\n".join(lines) + "\n")
+
+    def _format(self) -> None:
+        command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", "server.properties"]
+        for name, password in PASSWORDS.items():
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                command += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}"
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _certificates(folder: Path) -> None:
+    """Make a CA, a broker's and a client's certificate, and a CA that signed neither, all in PEM."""
+    if shutil.which("openssl") is None:
+        missing("openssl", "to make certificates")
+    folder.mkdir()
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+    def openssl(*arguments: str) -> None:
+        done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    for name in ("ca", "other-ca"):
+        openssl("req", "-x509", *key, "-days", "3650", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
+                "-out", f"{name}.pem")  # fmt: skip
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for name in ("broker", "client"):
+        openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                "-days", "3650", "-extfile", "names", "-out", f"{name}.crt")  # fmt: skip
+        parts = [(folder / f"{name}.{kind}").read_text() for kind in ("key", "crt")]
+        (folder / f"{name}.pem").write_text("".join([*parts, (folder / "ca.pem").read_text()]))
+
+
+_shared: list[KafkaServer] = []
+
+
+def shared() -> KafkaServer:
+    """Give the broker that the tests of this process share, started at its first use."""
+    if not _shared:
+        server = KafkaServer(proxied=free_ports(1)[0])
+        atexit.register(server.remove)
+        server.start()
+        _shared.append(server)
+    return _shared[0]
