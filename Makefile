@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-sqs test trials check bench format lock clean
+.PHONY: help demo demo-sqs test trials brokers check bench format lock clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3.12], where TARGET is one of"
@@ -19,10 +19,13 @@ demo-sqs: .venv/.dev ## The same through Amazon SQS, on a local server (needs Ja
 	$(BIN)/python examples/digits/demo_sqs.py
 
 test: .venv/.dev ## Run the tests that are quick
-	$(BIN)/python -m pytest -m "not trial"
+	$(BIN)/python -m pytest -m "not trial and not broker"
 
 trials: .venv/.dev ## Run the tests that take long
-	$(BIN)/python -m pytest -m trial
+	$(BIN)/python -m pytest -m "trial and not broker"
+
+brokers: .venv/.dev ## Run the suites on Kafka, ElasticMQ and the AMQP stand-in (wants Java and Maven)
+	$(BIN)/python -m pytest -m broker
 
 check: .venv/.dev ## Check formatting, lint, types, and that imports go one way
 	$(BIN)/ruff format --check

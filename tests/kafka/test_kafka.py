@@ -8,7 +8,7 @@ from eventflows.testing import AdapterConformance, RunnerConformance
 from kafka_harness import KafkaHarness, KafkaRunnerHarness
 
 # A connection that is refused leaves kafka-python's socket to the garbage collector, which warns.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 class TestKafka(AdapterConformance):

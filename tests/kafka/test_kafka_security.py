@@ -28,7 +28,7 @@ from eventflows.testing.conditions import Background, wait_until
 from kafka_harness import administrator
 from servers.kafka import PASSWORDS, KafkaServer, shared
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.fixture(scope="session")

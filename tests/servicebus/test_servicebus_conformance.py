@@ -8,7 +8,10 @@ from eventflows.testing import AdapterConformance, RunnerConformance
 from servicebus_harness import ServiceBusHarness, SubscriptionHarness
 
 # The vendor's client leaves sockets for the collector when a connection was cut under it.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 class TestServiceBusQueue(AdapterConformance):

@@ -16,6 +16,7 @@ from eventflows import Message, Secret
 from eventflows.locate import open_publisher
 
 pytestmark = [
+    pytest.mark.broker,
     pytest.mark.trial,
     pytest.mark.timeout(400),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -12,6 +12,8 @@ from servers.gate import refusal
 from sqs_harness import SqsFifoHarness, SqsHarness
 from sqs_use import publish, read
 
+pytestmark = pytest.mark.broker
+
 ACTIONS = ("GetQueueAttributes", "ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
 
 

@@ -19,6 +19,8 @@ from servers.gate import Gate, refusal
 from servers.moto import moto
 from sqs_harness import ENVIRONMENT
 
+pytestmark = pytest.mark.broker
+
 ROLE = "arn:aws:iam::111111111111:role/worker"
 OTHER_ACCOUNT = "111111111111"
 SECRET = "hunter2-do-not-show"

@@ -16,6 +16,8 @@ from eventflows.testing.cases import PLENTY, Taken
 from sqs_harness import ACCOUNT, REGION, SqsHarness
 from sqs_use import publish, read, receive
 
+pytestmark = pytest.mark.broker
+
 ONCE = RetryPolicy(attempts=1)
 
 

@@ -13,6 +13,8 @@ from eventflows import Message, open_publisher
 from servers.elasticmq import elasticmq
 from sqs_harness import SqsHarness
 
+pytestmark = pytest.mark.broker
+
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to" / "sqs.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 

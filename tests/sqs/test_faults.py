@@ -25,6 +25,8 @@ from servers.gate import refusal
 from sqs_harness import SqsFifoHarness, SqsHarness
 from sqs_use import publish, read, receive
 
+pytestmark = pytest.mark.broker
+
 UP_TO = 60.0
 
 

@@ -17,6 +17,8 @@ from eventflows.testing.conditions import pass_time
 from sqs_harness import SqsHarness
 from sqs_use import publish
 
+pytestmark = pytest.mark.broker
+
 COUNT = 10_000
 PROCESSES = 4
 VISIBILITY = 10

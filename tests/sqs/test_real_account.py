@@ -17,6 +17,7 @@ from eventflows.testing import AdapterConformance, Harness
 REGION = os.environ.get("EVENTFLOWS_TEST_SQS_REGION", "")
 
 pytestmark = [
+    pytest.mark.broker,
     pytest.mark.trial,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not REGION, reason="needs an AWS account: EVENTFLOWS_TEST_SQS_REGION is not set"),

@@ -7,6 +7,8 @@ import pytest
 from eventflows.testing import AdapterConformance, RunnerConformance
 from sqs_harness import SqsFifoHarness, SqsHarness, SqsRedriveHarness
 
+pytestmark = pytest.mark.broker
+
 
 class TestSqs(AdapterConformance):
     """Standard queues."""
