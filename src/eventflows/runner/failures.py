@@ -128,7 +128,7 @@ class Failures:
 
     @staticmethod
     def _attempts(held: Held, index: int) -> int:
-        return held.chunk[index].attempt - 1 + max(held.failures.get(index, 0), 1)
+        return held.chunk[index].attempt - 1 + held.failures.get(index, 0)
 
     def _send(self, held: Held, index: int, copy: Message) -> None:
         assert self._letters is not None  # noqa: S101 - for the type checker: "copy" has an outbox
