@@ -162,7 +162,13 @@ class QueueSubscriber(LocalSubscriber):
         )
 
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
-        """Look at what waits."""
+        """Look at what waits; where looking is a receive, from the beginning alone.
+
+        Raises:
+            CapabilityError: `start` was given where it cannot be: leave it out.
+        """
+        if start is not None and self._profile.capabilities.peek == "counts":
+            raise CapabilityError(f"{self._location.text}: a queue has no positions to begin after; leave start= out.")
         return [_with_key(delivery) for delivery in super().peek(limit, start=start, timeout=timeout)]
 
     def dead_letters(self) -> Subscriber:
