@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests wait more than they work: more of them at once than there are cores is no load.
+JOBS ?= 4
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
@@ -19,13 +21,13 @@ demo-sqs: .venv/.dev ## The same through Amazon SQS, on a local server (needs Ja
 	$(BIN)/python examples/digits/demo_sqs.py
 
 test: .venv/.dev ## Run the tests that are quick
-	$(BIN)/python -m pytest -m "not trial and not broker"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not trial and not broker"
 
 trials: .venv/.dev ## Run the tests that take long
-	$(BIN)/python -m pytest -m "trial and not broker"
+	$(BIN)/python -m pytest -n 2 -m "trial and not broker"
 
 brokers: .venv/.dev ## Run the suites on Kafka, ElasticMQ and the AMQP stand-in (wants Java and Maven)
-	$(BIN)/python -m pytest -m broker
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m broker
 
 check: .venv/.dev ## Check formatting, lint, types, and that imports go one way
 	$(BIN)/ruff format --check
