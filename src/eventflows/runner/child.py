@@ -166,6 +166,10 @@ class TaskBook:
             if keys is not None and last[3] is not None:
                 last[3].extend(keys)
 
+    def nothing(self, places: Sequence[tuple[Task, int, object, object, object]]) -> None:
+        """Take that these have no result."""
+        self.answer.done += [place[1] for place in places]
+
     def failed(self, task: Task, index: int, error: BaseException, undecodable: bool, unit: Unit) -> None:
         """Take a failure."""
         self.answer.failed.append((index, packed(error), undecodable))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from eventflows.codec import encode
@@ -85,6 +85,16 @@ class Ledger:
         self._types.append(content_type)
         if packer.computes_keys:
             self._keys.append(key)
+
+    def nothing(self, places: Sequence[tuple[Held, int, object, object, object]]) -> None:
+        """Take that these have no result."""
+        held, first = places[0][:2]
+        last = first + len(places)
+        if all(place[0] is held for place in places) and [place[1] for place in places] == list(range(first, last)):
+            join(self.report.done, held, first, last)
+            return
+        for where, index, *_ in places:
+            join(self.report.done, where, index, index + 1)
 
     def put_parcel(self, parcel: Parcel) -> None:
         """Take outputs that were made elsewhere."""

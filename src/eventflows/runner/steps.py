@@ -34,6 +34,9 @@ class Book(Protocol[_Where]):
     def put(self, where: _Where, index: int, result: object, /) -> None:
         """Take a result; raises EncodeError, with nothing taken."""
 
+    def nothing(self, places: Sequence[tuple[_Where, int, Any, Any, Any]], /) -> None:
+        """Take that these have no result."""
+
     def failed(self, where: _Where, index: int, error: BaseException, undecodable: bool, unit: Unit, /) -> None:
         """Take a failure."""
 
@@ -87,6 +90,10 @@ def together(places: Iterable[Place[Where]], book: Book[Where], name: str, size:
             deliveries = [] if part[0][4] is None else [item[4] for item in part if item[4] is not None]
             result, failure = yield Input([item[3] for item in part], deliveries, [item[1] for item in part])
             if failure is None:
+                if result is None and not stopped:
+                    book.nothing(part)  # as for one input: nothing to publish
+                    book.tick()
+                    continue
                 results = _rows(result, len(part))
                 if results is None:
                     book.broken(_wrong_length(name, result, len(part)))
@@ -103,12 +110,13 @@ def together(places: Iterable[Place[Where]], book: Book[Where], name: str, size:
 def _unpacked(batch: list[Place[Where]], book: Book[Where], stopped: set[Unit]) -> list[Item[Where]]:
     """Give the inputs of a batch, without those that cannot be decoded and those behind them."""
     items: list[Item[Where]] = []
+    unpack = book.unpack
     for where, index, unit in batch:
         if stopped and unit in stopped:
             book.skipped(where, index, unit)
             continue
         try:
-            value, delivery = book.unpack(where, index)
+            value, delivery = unpack(where, index)
         except BaseException as error:  # noqa: BLE001 - whatever a type's own hooks raise, there is no input
             _fail(book, (where, index, unit), error, isinstance(error, DecodeError), stopped)
         else:
