@@ -18,6 +18,7 @@ import eventflows
 from eventflows import Message, Observer, RetryPolicy, publisher, subscriber
 from eventflows.adapters.local import local_broker
 from eventflows.errors import ConnectionFailedError, ThrottledError
+from eventflows.policy import Settlement, Verdict
 
 MEGABYTE = 1 << 20
 MOST_MEMORY = 256 * MEGABYTE
@@ -119,11 +120,13 @@ class Crowd:
 
 
 def read_all(url: str) -> list[Message]:
-    """Read every message of a place."""
+    """Read every message of a place, and leave none: what was only held would come again, lease after lease."""
     found: list[Message] = []
     with eventflows.open_subscriber(url) as reader:
         while chunks := reader.receive(1000, max_bytes=64 * MEGABYTE, timeout=1):
             found.extend(delivery.message for chunk in chunks for delivery in chunk)
+            spans = [(chunk, slice(0, len(chunk))) for chunk in chunks]
+            assert not reader.settle([Settlement(verdict=Verdict.ACK, spans=spans)])
     return found
 
 
