@@ -465,8 +465,18 @@ def run_observed(
     limit: int | None = None,
     until_idle: float | None = None,
     signals: bool = True,
+    exiting: bool = False,
 ) -> list[RunResult]:
-    """Run several flows together as `run` does, with further observers for all of them."""
+    """Run several flows together as `run` does, with further observers for all of them.
+
+    Args:
+        flows: As in `run`.
+        observers: Of all flows.
+        limit: As in `run`.
+        until_idle: As in `run`.
+        signals: As in `run`.
+        exiting: The process ends after this: when a signal has come, further ones change nothing any more.
+    """
     if not flows:
         raise ConfigError("run(): give it at least one flow.")
     check_bounds(limit, until_idle)
@@ -484,7 +494,7 @@ def run_observed(
     runners = [Runner(plan, limit=limit, until_idle=until_idle, done=done) for plan in plans]
     for flow, runner in zip(flows, runners, strict=True):
         flow._runners.add(runner)
-    supervise(runners, done, signals=signals)
+    supervise(runners, done, signals=signals, exiting=exiting)
     for runner in runners:
         if runner.error is not None:
             raise runner.error

@@ -116,7 +116,7 @@ def run(flows: tuple[str, ...], limit: int | None, until_idle: float | None) -> 
     counts = Counts()
     try:
         with shown(counts.line, counts.counts):
-            results = run_observed(found, [counts], limit=limit, until_idle=until_idle)
+            results = run_observed(found, [counts], limit=limit, until_idle=until_idle, exiting=True)
     except RunError as error:
         if not isinstance(error, LoadError) and error.result is not None:
             click.echo(f"{found[0].name}: {error.result}" if len(found) == 1 else str(error.result))

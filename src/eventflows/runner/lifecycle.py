@@ -180,7 +180,8 @@ class Runner:
         while not pump.ended:
             if self._stop.is_set():
                 pump.draining = True
-            if pump.draining and deadline is None:
+            begins = pump.draining and deadline is None
+            if begins:
                 deadline = self.plan.clock.now() + self.plan.drain_timeout
             if deadline is not None and (self._hurry.is_set() or self.plan.clock.now() >= deadline):
                 self.error = pump.error or DrainTimeoutError(
@@ -190,6 +191,11 @@ class Runner:
                 )
                 break
             pump.turn()
+            if begins and self._stop.is_set() and not pump.ended:
+                _log.info(
+                    "flow %s drains: what runs may end, within %g s; a second signal skips the wait.",
+                    self.plan.name, self.plan.drain_timeout,
+                )  # fmt: skip
             if subscriber.ready:
                 self._ready.set()
         self.error = self.error or pump.error
@@ -249,7 +255,7 @@ class Runner:
 
 
 @contextlib.contextmanager
-def _signals(runners: Sequence[Runner], wanted: bool) -> Iterator[None]:
+def _signals(runners: Sequence[Runner], wanted: bool, exiting: bool) -> Iterator[None]:
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -268,12 +274,14 @@ def _signals(runners: Sequence[Runner], wanted: bool) -> Iterator[None]:
         yield
     finally:
         for number, handler in former.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            # One signal too many would replace the exit status; the interpreter's end resets all handlers but SIG_IGN.
+            after = signal.SIG_IGN if exiting and seen else handler
+            signal.signal(number, after if after is not None else signal.SIG_DFL)
 
 
-def supervise(runners: Sequence[Runner], done: threading.Event, *, signals: bool) -> None:
+def supervise(runners: Sequence[Runner], done: threading.Event, *, signals: bool, exiting: bool) -> None:
     """Start runners and wait for the end of all; an interruption drains them before it goes on."""
-    with _signals(runners, signals):
+    with _signals(runners, signals, exiting):
         for runner in runners:
             runner.start()
         try:

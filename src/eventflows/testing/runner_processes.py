@@ -16,7 +16,7 @@ from eventflows.testing.conditions import wait_until
 from eventflows.testing.flows import Calls, FlowCases
 
 PROGRAM = """
-import os, pathlib, threading, time
+import logging, os, pathlib, signal, threading, time
 from eventflows import RetryPolicy, subscriber
 
 HERE = pathlib.Path(__file__).parent
@@ -30,6 +30,13 @@ def note(word, body):
 def until(name):
     while not (HERE / name).exists():
         threading.Event().wait(0.01)
+
+class Drains(logging.Handler):
+    def emit(self, record):
+        if "drains" in record.msg:
+            note(b"drains", b"")
+
+logging.getLogger("eventflows").addHandler(Drains())
 
 {load}
 @subscriber({url!r}, name="conformance", {settings} **{options!r})
@@ -121,6 +128,7 @@ class Processes(FlowCases):
         process = self.start("until('go')", settings="workers=2,")
         self.until_noted(process, "begin", 2)
         process.send_signal(signal.SIGTERM)
+        self.until_noted(process, "drains", 1)
         left = self.left() if self.can.release == "free" else []  # handed back before the running calls end
         (self.folder / "go").touch()
         status, output = self.ended(process)
