@@ -24,7 +24,7 @@ test: .venv/.dev ## Run the tests that are quick
 	$(BIN)/python -m pytest -n $(JOBS) -m "not trial and not broker"
 
 trials: .venv/.dev ## Run the tests that take long
-	$(BIN)/python -m pytest -n 2 -m "trial and not broker"
+	$(BIN)/python -m pytest -n $(JOBS) -m "trial and not broker"
 
 brokers: .venv/.dev ## Run the suites on Kafka, ElasticMQ and the AMQP stand-in (wants Java and Maven)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m broker

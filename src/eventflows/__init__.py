@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventflows.decorators import publisher as publisher
+    from eventflows.decorators import subscriber as subscriber
     from eventflows.errors import AuthenticationError as AuthenticationError
     from eventflows.errors import BatchResultError as BatchResultError
     from eventflows.errors import BrokerError as BrokerError
@@ -36,10 +38,7 @@ if TYPE_CHECKING:
     from eventflows.errors import TooLargeError as TooLargeError
     from eventflows.errors import WorkerLostError as WorkerLostError
     from eventflows.flow import Flow as Flow
-    from eventflows.flow import publisher as publisher
     from eventflows.flow import run as run
-    from eventflows.flow import send as send
-    from eventflows.flow import subscriber as subscriber
     from eventflows.listeners import EventListeners as EventListeners
     from eventflows.locate import open_publisher as open_publisher
     from eventflows.locate import open_subscriber as open_subscriber
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from eventflows.message import Message as Message
     from eventflows.message import Messages as Messages
     from eventflows.observe import Observer as Observer
+    from eventflows.outlet import send as send
     from eventflows.policy import RetryPolicy as RetryPolicy
     from eventflows.runner import RunResult as RunResult
     from eventflows.secret import Secret as Secret
@@ -60,11 +60,13 @@ _HOMES = {
         "HaltedError InvalidMessageError LeaseLostError ListenersError LoadError MissingExtraError NotFoundError "
         "OutcomeUnknownError PermissionDeniedError Reject Retry RunError ThrottledError TooLargeError WorkerLostError"
     ),
-    "flow": "Flow publisher run send subscriber",
+    "decorators": "publisher subscriber",
+    "flow": "Flow run",
     "listeners": "EventListeners",
     "locate": "open_publisher open_subscriber",
     "message": "Delivery Message Messages",
     "observe": "Observer",
+    "outlet": "send",
     "policy": "RetryPolicy",
     "runner": "RunResult",
     "secret": "Secret",

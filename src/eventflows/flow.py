@@ -1,38 +1,33 @@
-"""`Flow`, and the decorators that make one of a function."""
+"""`Flow`: an `apply` with a source, a destination or both; and `run` for several of them."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import inspect
 import os
 import threading
 import time
-import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import attrs
 
 from eventflows.binding import Destination, Source, check_bounds, check_load
-from eventflows.codec import decoder, to_messages
-from eventflows.errors import CapabilityError, ConfigError, DecodeError, EventflowsError
+from eventflows.codec import decoder
+from eventflows.errors import CapabilityError, ConfigError, DecodeError
 from eventflows.locate import open_publisher, open_subscriber
-from eventflows.message import Delivery, Message, Messages
+from eventflows.message import Delivery
 from eventflows.observe import Observer
-from eventflows.policy import RetryPolicy
-from eventflows.protocols import Browsable, Publisher
+from eventflows.outlet import Outlet
+from eventflows.protocols import Browsable
 from eventflows.runner import Plan, Runner, RunResult
 from eventflows.runner.lifecycle import supervise
 from eventflows.runner.loop import call_in_loop
-from eventflows.runner.outputs import key_of
 from eventflows.runner.reference import reference_to
 from eventflows.shown import Description, Preview, PreviewRow
 from eventflows.signature import (
     check_function,
-    check_timeout,
-    in_class_body,
     is_coroutine,
     name_of,
     resolve,
@@ -42,43 +37,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PREVIEW_TIMEOUT = 10.0
-
-
-class Decorator:
-    """What `@subscriber(...)` and `@publisher(...)` return: makes a `Flow` of a function, or of a `Flow`."""
-
-    def __init__(self, binding: Source | Destination) -> None:
-        self._binding = binding
-
-    def __call__(self, function: Callable[P, R]) -> Flow[P, R]:
-        """Decorate.
-
-        Raises:
-            ConfigError: It cannot be an `apply`, or the flow has a source or destination already.
-        """
-        where = "@subscriber" if isinstance(self._binding, Source) else "@publisher"
-        if in_class_body(1):
-            raise ConfigError(
-                f"{where} inside a class body: there is no instance yet. "
-                "Decorate the bound method: subscriber(url)(scorer.apply)."
-            )
-        former = function if isinstance(function, Flow) else None
-        plain = former.__wrapped__ if former is not None else function
-        source, destination = (former._source, former._destination) if former is not None else (None, None)
-        if isinstance(self._binding, Source):
-            if source is not None:
-                raise ConfigError(f"{where}: flow {name_of(plain)} has a source already: {source.url}.")
-            source = self._binding
-        else:
-            if destination is not None:
-                raise ConfigError(f"{where}: flow {name_of(plain)} has a destination already: {destination.url}.")
-            destination = self._binding
-        loads = source is not None and source.load is not None
-        # The other decorator may still bring load=, so one that only publishes may take a state.
-        check_function(plain, where=where, loads=loads or source is None)
-        if source is not None and source.timeout is not None:
-            check_timeout(plain, source.executor)
-        return Flow(cast("Callable[P, R]", plain), source, destination)
 
 
 class Flow(Generic[P, R]):
@@ -100,8 +58,7 @@ class Flow(Generic[P, R]):
         self._lock = threading.Lock()
         self._state: list[object] = []
         self._state_of: int | None = None
-        self._open: Publisher | None = None
-        self._open_in: int | None = None
+        self._outlet = Outlet(destination) if destination is not None and source is None else None
         self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
 
     @property
@@ -140,54 +97,18 @@ class Flow(Generic[P, R]):
             EncodeError: The result cannot be written as a message; `error.result` holds it.
             BrokerError: It was not confirmed as published; `error.result` holds the result.
         """
-        if self._destination is None or self._source is not None:
-            return self.__wrapped__(*args, **kwargs)
         result = self.__wrapped__(*args, **kwargs)
+        if self._outlet is None:
+            return result
         if inspect.isawaitable(result):
-            return cast("R", self._publish_awaited(result))
-        self._publish(result)
+            return cast("R", _published(result, self._outlet))
+        self._outlet.publish(result)
         return result
-
-    async def _publish_awaited(self, pending: Any) -> object:  # noqa: ANN401 - any awaitable
-        import asyncio
-
-        result = await pending
-        await asyncio.to_thread(self._publish, result)
-        return result
-
-    def _publish(self, result: object) -> None:
-        assert self._destination is not None  # noqa: S101 - for the type checker; the caller looked
-        if result is None:
-            return
-        try:
-            batch = _outputs(result, self._destination)
-            if not batch:
-                return
-            publisher = self._connection()
-            for answer in publisher.publish(batch, timeout=self._destination.timeout):
-                if answer.error is not None:
-                    raise answer.error
-        except EventflowsError as error:
-            error.result = result
-            raise
-
-    def _connection(self) -> Publisher:
-        assert self._destination is not None  # noqa: S101 - for the type checker; the caller looked
-        with self._lock:
-            if self._open is None or self._open_in != os.getpid():
-                publisher = open_publisher(self._destination.url, **self._destination.options)
-                publisher.open(timeout=self._destination.timeout)
-                if self._open_in is None:
-                    _close_at_exit(self)
-                self._open, self._open_in = publisher, os.getpid()
-            return self._open
 
     def close(self) -> None:
         """Close the connection that calls of this flow publish through; the next call opens another."""
-        with self._lock:
-            publisher, self._open = self._open, None
-        if publisher is not None and self._open_in == os.getpid():
-            publisher.close()
+        if self._outlet is not None:
+            self._outlet.close()
 
     def run(self, *, limit: int | None = None, until_idle: float | None = None, signals: bool = True) -> RunResult:
         """Run until it is stopped, limited or idle; then drain.
@@ -341,101 +262,12 @@ class Flow(Generic[P, R]):
         return lambda value, **delivery: function(value, state, **delivery)
 
 
-def subscriber(
-    source: str,
-    *,
-    name: str | None = None,
-    load: Callable[..., object] | None = None,
-    retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen, and shown so in the signature
-    dead_letter: str | None = None,
-    order: Literal["key", "lane", "none"] | None = None,
-    guarantee: Literal["at-least-once", "at-most-once", "exactly-once"] = "at-least-once",
-    workers: int = 1,
-    executor: Literal["thread", "process"] = "thread",
-    timeout: float | None = None,
-    batch: int | None = None,
-    batch_wait: float = 0.0,
-    max_in_flight: int | None = None,
-    max_in_flight_bytes: int | None = None,
-    drain_timeout: float = 30.0,
-    observers: Sequence[Observer] = (),
-    algorithm: str | None = None,
-    version: str | None = None,
-    **options: object,
-) -> Decorator:
-    """Make `apply` run once for each message of a topic or queue. Nothing is connected until it runs.
+async def _published(pending: Any, outlet: Outlet) -> object:  # noqa: ANN401 - any awaitable
+    import asyncio
 
-    Args:
-        source: The URL to read from, such as `local://orders`.
-        name: Of the flow; None: `<file stem or module>:<qualname>`.
-        load: Called once per process before the first message; what it returns is the second argument of `apply`.
-        retry: How often, and how soon, a failed message is tried again.
-        dead_letter: Where a message goes that has no next attempt: a URL, "halt" or "drop". None: the broker's own
-            dead-letter place, and where it has none, the flow halts.
-        order: What runs one at a time, in order: messages of one "key", of one "lane", or nothing ("none"). None: by
-            key where the source has keys.
-        guarantee: "at-least-once"; "at-most-once" acknowledges before `apply` is called, which is called once, whatever
-            comes of it; "exactly-once" needs a source and a destination that share transactions.
-        workers: How many calls run at once: threads, processes, or coroutines where `apply` is a coroutine function.
-        executor: "thread", or "process": `load()` and `apply` run in worker processes, which import the flow; a crash
-            costs only the message that the process was on, and the process is replaced.
-        timeout: Seconds that one call may take; then it fails with `CallTimeoutError`. None: as long as it likes. A
-            call on a thread cannot be ended, so this needs worker processes or a coroutine function.
-        batch: Most inputs of one call, which gets a list and returns as many results, None in the place of one that
-            publishes nothing; an element that is an exception fails its own message. None: one input, no list.
-        batch_wait: Seconds that a batch waits to become full, from its first message on; 0: not at all.
-        max_in_flight: Messages held at once, at most. None: about 0.25 s of work for each worker.
-        max_in_flight_bytes: Bytes of bodies and of unconfirmed outputs held at once, at most; one message that is
-            larger may pass alone. None: 64 MiB.
-        drain_timeout: Seconds that a stop waits for what runs.
-        observers: Told what happens.
-        algorithm: For the catalogue: "owner/name".
-        version: For the catalogue: "1.2.0".
-        options: The adapter's own, as in the URL.
-
-    Raises:
-        ConfigError: Something is wrong; the text says what, and the nearest valid name.
-    """
-    return Decorator(
-        Source(
-            url=source, options=options, name=name, load=load, retry=retry, dead_letter=dead_letter, order=order,
-            guarantee=guarantee, workers=workers, executor=executor, timeout=timeout, batch=batch,
-            batch_wait=batch_wait, max_in_flight=max_in_flight, max_in_flight_bytes=max_in_flight_bytes,
-            drain_timeout=drain_timeout, observers=observers, algorithm=algorithm, version=version,
-        )
-    )  # fmt: skip
-
-
-def publisher(
-    destination: str,
-    *,
-    key: str | Callable[[Any], str | None] | None = None,
-    headers: Mapping[str, str] | None = None,
-    timeout: float = 30.0,
-    algorithm: str | None = None,
-    version: str | None = None,
-    **options: object,
-) -> Decorator:
-    """Make the return value of `apply` go to a topic or queue. Nothing is connected until it is called or runs.
-
-    Args:
-        destination: The URL to write to, such as `local://scores`.
-        key: The key of every output, or a function from the result to its key. None: the input's key.
-        headers: Of every output.
-        timeout: Seconds to wait for the broker's confirmation.
-        algorithm: For the catalogue: "owner/name".
-        version: For the catalogue: "1.2.0".
-        options: The adapter's own, as in the URL.
-
-    Raises:
-        ConfigError: Something is wrong; the text says what, and the nearest valid name.
-    """
-    return Decorator(
-        Destination(
-            url=destination, options=options, key=key, headers=headers, timeout=timeout,
-            algorithm=algorithm, version=version,
-        )
-    )  # fmt: skip
+    result = await pending
+    await asyncio.to_thread(outlet.publish, result)
+    return result
 
 
 def run(
@@ -501,40 +333,6 @@ def run_observed(
     return [runner.result() for runner in runners]
 
 
-def send(url: str, *values: object, key: str | None = None) -> list[str | None]:
-    """Publish values from a notebook or a script, and wait for the broker's confirmation.
-
-    Args:
-        url: The destination.
-        values: Encoded as results of `apply` are.
-        key: Of all of them; None: no key.
-
-    Returns:
-        The ids, in order.
-
-    Raises:
-        ConfigError: Something is wrong with the URL.
-        EncodeError: A value cannot be written; nothing was published.
-        BrokerError: A message was not confirmed; those before it may have been published.
-    """
-    batch = [message for value in values for message in to_messages(value, key=key)]
-    with open_publisher(url) as connection:
-        answers = connection.publish(batch) if batch else []
-    for answer in answers:
-        if answer.error is not None:
-            raise answer.error
-    return [answer.id for answer in answers]
-
-
-def _outputs(result: object, destination: Destination) -> list[Message]:
-    values = result.values if isinstance(result, Messages) else (result,)
-    made: list[Message] = []
-    for value in values:
-        for message in to_messages(value, key=key_of(destination.key, value), headers=destination.headers):
-            made.append(message if message.id else attrs.evolve(message, id=uuid.uuid4().hex))  # noqa: PERF401
-    return made
-
-
 def _try(plan: Plan, call: Callable[..., Any] | None, delivery: Delivery) -> PreviewRow:
     assert call is not None  # noqa: S101 - for the type checker: there is a delivery
     try:
@@ -548,14 +346,3 @@ def _try(plan: Plan, call: Callable[..., Any] | None, delivery: Delivery) -> Pre
     except Exception as error:  # noqa: BLE001 - what apply raises is what a preview shows
         output, failure = None, error
     return PreviewRow(value, output, failure, time.perf_counter() - began)
-
-
-def _close_at_exit(flow: Flow[..., Any]) -> None:
-    reference = weakref.ref(flow)
-
-    def close() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.close()
-
-    atexit.register(close)

@@ -16,7 +16,7 @@ from eventflows.adapters._local_file import boot_clock, check_header
 from eventflows.adapters._local_log import PARTITIONS, Claimed, Record, balance, fitting, partition_of
 from eventflows.adapters._local_owners import Owners
 from eventflows.adapters._local_sqlite import LOOK_FOR_DEAD, POLL
-from eventflows.adapters._local_sqlite import _file as shared_file
+from eventflows.adapters._local_sqlite_topic import file_at
 from eventflows.errors import ConfigError
 from eventflows.message import Message
 
@@ -44,7 +44,7 @@ def logs_in(path: str, sync: str = "normal") -> list[str]:
     """Give the names of the logs in a file, sorted."""
     if not check_header(path):
         return []
-    with shared_file(path, sync).reading() as connection:
+    with file_at(path, sync).reading() as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='logs'").fetchone():
             return []
         return [row[0] for row in connection.execute("SELECT name FROM logs ORDER BY name").fetchall()]
@@ -71,7 +71,7 @@ class FileLog:
         self.clock = boot_clock
         self.version = 0
         self._path, self._name, self._wanted = path, name, partitions
-        self._file = shared_file(path, sync)
+        self._file = file_at(path, sync)
         self._owners = Owners(path)
         self._changed = threading.Condition()
         self._moved: dict[tuple[str, int], Callable[[], None]] = {}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 
+from eventflows.adapters._local_broker import LocalBroker
 from eventflows.adapters._local_emulate import Profile
 from eventflows.adapters._local_log import LogStore
 from eventflows.adapters._local_member import LogChunk, Member, peek
-from eventflows.adapters.local import Adapter, Answered, LocalBroker
+from eventflows.adapters._local_publisher import Answered
+from eventflows.adapters._local_side import Adapter
 from eventflows.errors import BrokerError, CapabilityError, OutcomeUnknownError
 from eventflows.message import Delivery, Lane, Message
 from eventflows.policy import Settlement

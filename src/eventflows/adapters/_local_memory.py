@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import bisect
 import heapq
-import operator
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 import attrs
 
+from eventflows.adapters._local_memory_log import Group, Log
 from eventflows.adapters._local_store import Grant, Waiting, Word
 from eventflows.message import Batch, Message
 from eventflows.policy import Verdict
@@ -22,85 +21,6 @@ SCAN: Final = 10_000
 """Keyed messages that may wait behind others before newer ones are left in the log."""
 TRIM: Final = 1_024
 """Messages that are removed from the log together, at least."""
-
-
-class _Group:
-    """What one group has of a log: a cursor, and what is between the cursor and done."""
-
-    __slots__ = ("delayed", "grants", "keyed", "keys", "later", "lows", "next", "pending", "returned")
-
-    def __init__(self, start: int) -> None:
-        self.next = start
-        """The first message that was never handed out."""
-        self.grants: dict[int, Grant] = {}
-        self.pending: dict[int, int] = {}
-        """Seen, waiting again, by number: its next attempt."""
-        self.returned: list[int] = []
-        """Heap of those without a key that may go out now."""
-        self.delayed: list[tuple[float, int]] = []
-        """Heap of all that wait for a time."""
-        self.later: dict[int, str] = {}
-        """The keys of those that wait for a time, by number."""
-        self.keyed: list[int] = []
-        """Sorted: those with a key that may go out when their key's turn comes."""
-        self.keys: dict[str, tuple[object, int]] = {}
-        """Who holds messages of a key, and how many."""
-        self.lows: deque[tuple[float, int]] = deque()
-
-
-class _Log:
-    """What was published and is kept, in columns."""
-
-    __slots__ = ("bodies", "content_types", "headers", "ids", "keys", "options", "times")
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes | None] = []
-        self.headers: list[Mapping[str, str]] = []
-        self.keys: list[str | None] = []
-        self.ids: list[str | None] = []
-        self.content_types: list[str | None] = []
-        self.options: list[Mapping[str, object]] = []
-        self.times: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self.bodies)
-
-    def extend(self, batch: Batch) -> None:
-        self.bodies.extend(batch.bodies)
-        self.headers.extend(batch.headers)
-        self.keys.extend(batch.keys)
-        self.ids.extend(batch.ids)
-        self.content_types.extend(batch.content_types)
-        self.options.extend(batch.options)
-        self.times.extend([time.time()] * len(batch))
-
-    def cut(self, count: int) -> None:
-        columns: tuple[list[Any], ...] = (
-            self.bodies, self.headers, self.keys, self.ids, self.content_types, self.options, self.times,
-        )  # fmt: skip
-        for column in columns:
-            del column[:count]
-
-    def size(self, place: int) -> int:
-        return len(self.bodies[place] or b"")
-
-    def pick(self, places: Sequence[int]) -> tuple[Batch, list[float]]:
-        """Give messages by their places, and when each was published."""
-        pick = operator.itemgetter(*places) if len(places) > 1 else lambda column: (column[places[0]],)
-        batch = Batch(
-            pick(self.bodies),
-            headers=pick(self.headers),
-            keys=pick(self.keys),
-            ids=pick(self.ids),
-            content_types=pick(self.content_types),
-            options=pick(self.options),
-        )
-        return batch, list(pick(self.times))
-
-    def at(self, place: int) -> tuple[Message, float]:
-        """Give one message, and when it was published."""
-        batch, times = self.pick([place])
-        return batch[0], times[0]
 
 
 class MemoryStore:
@@ -120,9 +40,9 @@ class MemoryStore:
         self._busy: set[str] = set()
         self.changed = threading.Condition()
         self._random = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
-        self._log = _Log()
+        self._log = Log()
         self._first = 1
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, Group] = {}
         self._retain = 0.0
         self._dead: dict[str, MemoryStore] = {}
         self._settled = 0
@@ -152,10 +72,10 @@ class MemoryStore:
             self._retain = max(self._retain, retain)
             self._group(group)
 
-    def _group(self, name: str) -> _Group:
+    def _group(self, name: str) -> Group:
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = _Group(self._first)
+            group = self._groups[name] = Group(self._first)
         return group
 
     def take(self, group: str, owner: object, limit: int, max_bytes: int, lease: float) -> Grant | None:
@@ -173,7 +93,7 @@ class MemoryStore:
                 numbers = [*numbers, *self._fresh_run(state, owner, limit - len(numbers), left, alone=False)]
             return self._grant(state, owner, numbers, now + lease) if numbers else None
 
-    def _fresh_run(self, state: _Group, owner: object, limit: int, room: int, *, alone: bool) -> Sequence[int]:
+    def _fresh_run(self, state: Group, owner: object, limit: int, room: int, *, alone: bool) -> Sequence[int]:
         """Take from the cursor on; a first message larger than the room only when it goes alone."""
         start = state.next - self._first
         keys = self._log.keys[start : start + limit]
@@ -193,7 +113,7 @@ class MemoryStore:
         turned = [*numbers[cut:], *numbers[:cut]]
         return turned[::-1] if self._random.random() < 0.5 else turned
 
-    def _fresh_keyed(self, state: _Group, owner: object, limit: int, room: int, *, alone: bool) -> list[int]:
+    def _fresh_keyed(self, state: Group, owner: object, limit: int, room: int, *, alone: bool) -> list[int]:
         """Take, passing over those whose key is held by others, or waits."""
         taken: list[int] = []
         blocked = {self._log.keys[number - self._first] for number in state.keyed}
@@ -218,11 +138,11 @@ class MemoryStore:
         return taken
 
     @staticmethod
-    def _hold_key(state: _Group, key: str | None, owner: object) -> None:
+    def _hold_key(state: Group, key: str | None, owner: object) -> None:
         if key is not None:
             state.keys[key] = (owner, state.keys.get(key, (owner, 0))[1] + 1)
 
-    def _again(self, state: _Group, owner: object, limit: int, max_bytes: int) -> list[int]:
+    def _again(self, state: Group, owner: object, limit: int, max_bytes: int) -> list[int]:
         """Take what waits again, oldest first."""
         taken: list[int] = []
         room = max_bytes
@@ -255,7 +175,7 @@ class MemoryStore:
             room -= size
         return taken
 
-    def _ripen(self, state: _Group, now: float) -> None:
+    def _ripen(self, state: Group, now: float) -> None:
         """Make available what was delayed until now, and what was held longer than its lease."""
         while state.delayed and state.delayed[0][0] <= now:
             _, number = heapq.heappop(state.delayed)
@@ -271,13 +191,13 @@ class MemoryStore:
             else:
                 state.grants.pop(name, None)
 
-    def _available(self, state: _Group, number: int) -> None:
+    def _available(self, state: Group, number: int) -> None:
         if self._log.keys[number - self._first] is None:
             heapq.heappush(state.returned, number)
         else:
             bisect.insort(state.keyed, number)
 
-    def _grant(self, state: _Group, owner: object, numbers: Sequence[int], until: float) -> Grant:
+    def _grant(self, state: Group, owner: object, numbers: Sequence[int], until: float) -> Grant:
         messages, moments = self._log.pick([number - self._first for number in numbers])
         keys, types, headers = messages.keys, messages.content_types, messages.headers
         attempts = {}
@@ -330,7 +250,7 @@ class MemoryStore:
                 self._notify()
         return lost
 
-    def _carry_out(self, state: _Group, group: str, word: Word, index: int, now: float) -> None:
+    def _carry_out(self, state: Group, group: str, word: Word, index: int, now: float) -> None:
         grant = word.grant
         self._drop(state, grant, index)
         match word.verdict:
@@ -345,7 +265,7 @@ class MemoryStore:
                 pass
 
     @staticmethod
-    def _drop(state: _Group, grant: Grant, index: int) -> None:
+    def _drop(state: Group, grant: Grant, index: int) -> None:
         grant.open[index] = 0
         grant.left -= 1
         key = None if grant.keys is None else grant.keys[index]
@@ -356,7 +276,7 @@ class MemoryStore:
             else:
                 state.keys[key] = (owner, count - 1)
 
-    def _return(self, state: _Group, grant: Grant, index: int, attempt: int, due: float) -> None:
+    def _return(self, state: Group, grant: Grant, index: int, attempt: int, due: float) -> None:
         number, key = grant.numbers[index], None if grant.keys is None else grant.keys[index]
         state.pending[number] = attempt
         if due:
@@ -381,7 +301,7 @@ class MemoryStore:
             self._first = low
 
     @staticmethod
-    def _low(state: _Group) -> int:
+    def _low(state: Group) -> int:
         low = state.next
         for grant in state.grants.values():
             low = min(low, grant.low)
@@ -442,7 +362,7 @@ class MemoryStore:
     def peek(self, group: str, limit: int, after: int | None) -> list[Waiting]:
         """Look at what waits."""
         with self.changed:
-            state = self._groups.get(group) or _Group(self._first)
+            state = self._groups.get(group) or Group(self._first)
             self._ripen(state, self.clock())
             after = -1 if after is None else after
             end = self._first + len(self._log)
@@ -458,7 +378,7 @@ class MemoryStore:
     def backlog(self, group: str) -> tuple[int, float | None]:
         """Count what waits."""
         with self.changed:
-            state = self._groups.get(group) or _Group(self._first)
+            state = self._groups.get(group) or Group(self._first)
             self._ripen(state, self.clock())
             fresh = self._first + len(self._log) - state.next
             oldest = min(state.pending, default=state.next)

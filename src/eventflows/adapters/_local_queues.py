@@ -7,9 +7,11 @@ from typing import Final
 
 import attrs
 
+from eventflows.adapters._local_chunk import LocalChunk, Receipt
 from eventflows.adapters._local_emulate import Profile
+from eventflows.adapters._local_publisher import Answered, LocalPublisher
 from eventflows.adapters._local_store import Grant, Word
-from eventflows.adapters.local import Answered, LocalChunk, LocalPublisher, LocalSubscriber, Receipt
+from eventflows.adapters._local_subscriber import LocalSubscriber
 from eventflows.errors import BrokerError, CapabilityError
 from eventflows.message import Batch, Chunk, Delivery, Lane, Message
 from eventflows.policy import Settlement, Verdict

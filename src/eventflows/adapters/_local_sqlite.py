@@ -1,22 +1,18 @@
-"""The embedded broker in one SQLite file, shared by any number of processes."""
+"""Handing out, and settling, what is in a SQLite file that any number of processes share."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import sqlite3
-import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from eventflows.adapters._local_file import File, boot_clock, check_header
 from eventflows.adapters._local_memory import dead_letter
 from eventflows.adapters._local_owners import Owners
-from eventflows.adapters._local_store import Grant, Waiting, Word
-from eventflows.message import Batch, Message
+from eventflows.adapters._local_sqlite_topic import COLUMNS, Row, SqliteTopic, message_of
+from eventflows.adapters._local_store import Grant, Word
 from eventflows.policy import Verdict
 
 SCAN: Final = 5_000
@@ -28,31 +24,8 @@ LOOK_FOR_DEAD: Final = 0.2
 POLL: Final = (0.004, 0.05)
 """Seconds between looks for what other processes wrote, from busy to idle."""
 
-_LARGEST: Final = 2**62
-"""More than SQLite will ever number."""
 
-_COLUMNS: Final = "seq, body, key, id, type, headers, published"
-_Row = tuple[int, bytes, str | None, str | None, str | None, str | None, float]
-
-_files: dict[tuple[str, str], File] = {}
-_files_lock = threading.Lock()
-
-
-def _file(path: str, sync: str) -> File:
-    with _files_lock:
-        return _files.setdefault((path, sync), File(path, sync))
-
-
-def names_in(path: str) -> list[str]:
-    """Give the names of the queues and topics in a file, sorted."""
-    if not check_header(path):
-        return []
-    with _file(path, "normal").reading() as connection:
-        rows = connection.execute("SELECT name FROM topics WHERE dead_of='' ORDER BY name").fetchall()
-    return [row[0] for row in rows]
-
-
-class SqliteStore:
+class SqliteStore(SqliteTopic):
     """One named place in a file.
 
     Args:
@@ -76,91 +49,20 @@ class SqliteStore:
         exclusive: bool = False,
         dead_of: str = "",
     ) -> None:
-        check_header(path)
-        self.clock = clock or boot_clock
-        self.version = 0
-        self._path, self._name, self._sync, self._dead_of = path, name, sync, dead_of
-        self._file = _file(path, sync)
+        super().__init__(path, name, sync=sync, clock=clock, dead_of=dead_of)
         self._owners = Owners(path)
         self._numbers: dict[object, int] = {}
         self._random = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
         self._exclusive = exclusive
-        self._changed = threading.Condition()
         self._settled = TRIM  # the first settle of a process looks, too
         self._looked = float("-inf")
         self._alone = True
         self._dead: dict[str, SqliteStore] = {}
-        _stores.add(self)
 
     def be_a_child(self) -> None:
         """Forget, in a forked child, what its parent holds and who waits there."""
-        self._changed = threading.Condition()
+        super().be_a_child()
         self._numbers.clear()
-
-    def _notify(self) -> None:
-        with self._changed:
-            self.version += 1
-            self._changed.notify_all()
-
-    def _topic(self, connection: sqlite3.Connection, *, make: bool) -> int | None:
-        found = connection.execute(
-            "SELECT id FROM topics WHERE name=? AND dead_of=?", (self._name, self._dead_of)
-        ).fetchone()
-        if found is None and make:
-            return connection.execute(
-                "INSERT INTO topics(name, dead_of) VALUES(?, ?)", (self._name, self._dead_of)
-            ).lastrowid
-        return None if found is None else int(found[0])
-
-    def publish(self, batch: Sequence[Message]) -> list[str]:
-        """Keep messages; they are in the file when this returns."""
-        with self._file.writing() as connection:
-            ids = self._insert(connection, batch)
-        self._notify()
-        return ids
-
-    def _insert(self, connection: sqlite3.Connection, batch: Sequence[Message]) -> list[str]:
-        topic, now = self._topic(connection, make=True), time.time()
-        last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='messages'").fetchone()
-        first = (last[0] if last else 0) + 1
-        columns = Batch.of(batch)
-        rows = zip(columns.bodies, columns.keys, columns.ids, columns.content_types, columns.headers, strict=True)
-        connection.executemany(
-            "INSERT INTO messages(topic, body, key, id, type, headers, published) VALUES(?,?,?,?,?,?,?)",
-            [
-                (topic, body, key, id, kind, json.dumps(dict(headers)) if headers else None, now)
-                for body, key, id, kind, headers in rows
-            ],
-        )
-        return [given or str(first + index) for index, given in enumerate(columns.ids)]
-
-    def join(self, group: str, retain: float) -> None:
-        """Make a group unless it is there."""
-        with self._file.reading() as connection:
-            if self._find(connection, group) is not None and not retain:
-                return
-        with self._file.writing() as connection:
-            topic = self._topic(connection, make=True)
-            connection.execute("UPDATE topics SET retain=max(retain, ?) WHERE id=?", (retain, topic))
-            self._make(connection, group)
-
-    def _find(self, connection: sqlite3.Connection, group: str) -> tuple[int, int, int] | None:
-        """Give topic, group and the group's cursor; None when there is no such group."""
-        row = connection.execute(
-            "SELECT topics.id, groups.id, groups.next FROM topics JOIN groups ON groups.topic=topics.id "
-            "WHERE topics.name=? AND topics.dead_of=? AND groups.name=?",
-            (self._name, self._dead_of, group),
-        ).fetchone()
-        return None if row is None else (row[0], row[1], row[2])
-
-    def _make(self, connection: sqlite3.Connection, group: str) -> tuple[int, int, int]:
-        found = self._find(connection, group)
-        if found is None:
-            topic = self._topic(connection, make=True)
-            connection.execute("INSERT INTO groups(topic, name, next) VALUES(?, ?, 0)", (topic, group))
-            found = self._find(connection, group)
-        assert found is not None  # noqa: S101 - for the type checker: it was just made
-        return found
 
     def _number(self, owner: object) -> int:
         number = self._numbers.get(owner)
@@ -236,7 +138,7 @@ class SqliteStore:
             (grp, now, room.limit - len(chosen)),
         ).fetchall()
         for seq, attempt in chosen:
-            row = connection.execute(f"SELECT {_COLUMNS} FROM messages WHERE seq=?", (seq,)).fetchone()  # noqa: S608
+            row = connection.execute(f"SELECT {COLUMNS} FROM messages WHERE seq=?", (seq,)).fetchone()  # noqa: S608
             if not room.add(row, attempt):
                 break
         return blocked if len(waiting) < SCAN else None
@@ -254,7 +156,7 @@ class SqliteStore:
         passed: list[tuple[int, str]] = []
         most = -1
         rows = connection.execute(
-            f"SELECT {_COLUMNS} FROM messages WHERE topic=? AND seq>=? ORDER BY seq",  # noqa: S608
+            f"SELECT {COLUMNS} FROM messages WHERE topic=? AND seq>=? ORDER BY seq",  # noqa: S608
             (topic, following),
         )
         while not room.full and (row := rows.fetchone()) is not None:
@@ -279,7 +181,7 @@ class SqliteStore:
         ).fetchone()
         return max(SCAN - int(waiting[0]), 0)
 
-    def _shuffle(self, kept: list[tuple[_Row, int]]) -> None:
+    def _shuffle(self, kept: list[tuple[Row, int]]) -> None:
         # The order of messages without a key is no promise; a cut shows who relies on it, at no cost.
         if kept:
             cut = self._random.randrange(len(kept))
@@ -290,7 +192,7 @@ class SqliteStore:
         connection: sqlite3.Connection,
         grp: int,
         number: int,
-        kept: list[tuple[_Row, int]],
+        kept: list[tuple[Row, int]],
         passed: list[tuple[int, str]],
         following: int,
         until: float,
@@ -305,7 +207,7 @@ class SqliteStore:
         )
         connection.execute("UPDATE groups SET next=? WHERE id=?", (following, grp))
 
-    def _grant(self, owner: object, kept: list[tuple[_Row, int]], until: float) -> Grant:
+    def _grant(self, owner: object, kept: list[tuple[Row, int]], until: float) -> Grant:
         rows = [row for row, _ in kept]
         keys = [row[2] for row in rows]
         types = [row[4] for row in rows]
@@ -318,7 +220,7 @@ class SqliteStore:
             headers=[json.loads(row[5]) if row[5] else {} for row in rows] if any(row[5] for row in rows) else None,
             attempts={index: attempt for index, (_, attempt) in enumerate(kept) if attempt > 1},
             until=until,
-            message=lambda index: _message(rows[index]),
+            message=lambda index: message_of(rows[index]),
             published=lambda index: rows[index][6],
         )
 
@@ -485,46 +387,6 @@ class SqliteStore:
         for store in list(self._dead.values()):
             store.wake()
 
-    def peek(self, group: str, limit: int, after: int | None) -> list[Waiting]:
-        """Look at what waits."""
-        if not check_header(self._path):
-            return []
-        start = 0 if after is None else min(after, _LARGEST - 1) + 1
-        limit = max(0, min(limit, _LARGEST))
-        with self._file.reading() as connection:
-            found = self._find(connection, group)
-            topic = self._topic(connection, make=False) if found is None else found[0]
-            grp, following = (-1, 0) if found is None else found[1:]
-            rows: list[Any] = connection.execute(
-                f"SELECT {_COLUMNS}, attempt FROM (SELECT messages.*, attempt FROM pending JOIN messages USING(seq) "  # noqa: S608
-                "WHERE grp=? AND (owner IS NULL OR until<=?) AND seq>=? ORDER BY seq LIMIT ?) "
-                f"UNION ALL SELECT {_COLUMNS}, 1 FROM (SELECT * FROM messages WHERE topic=? AND seq>=? "
-                "ORDER BY seq LIMIT ?)",
-                (grp, self.clock(), start, limit, topic, max(following, start), limit),
-            ).fetchall()
-        return [Waiting(row[0], _message(row[:7]), published=row[6], attempt=row[7]) for row in rows[:limit]]
-
-    def backlog(self, group: str) -> tuple[int, float | None]:
-        """Count what waits."""
-        if not check_header(self._path):
-            return 0, None
-        with self._file.reading() as connection:
-            found = self._find(connection, group)
-            topic = self._topic(connection, make=False) if found is None else found[0]
-            grp, following = (-1, 0) if found is None else found[1:]
-            again = connection.execute(
-                "SELECT count(*), min(seq) FROM pending WHERE grp=? AND (owner IS NULL OR until<=?)",
-                (grp, self.clock()),
-            ).fetchone()
-            fresh = connection.execute(
-                "SELECT count(*), min(seq) FROM messages WHERE topic=? AND seq>=?", (topic, following)
-            ).fetchone()
-            oldest = min((seq for _, seq in (again, fresh) if seq is not None), default=None)
-            if oldest is None:
-                return 0, None
-            when = connection.execute("SELECT published FROM messages WHERE seq=?", (oldest,)).fetchone()
-        return again[0] + fresh[0], when[0]
-
     def expire(self, group: str | None = None) -> None:
         """End all leases now."""
         with self._file.writing() as connection:
@@ -545,15 +407,6 @@ class SqliteStore:
                 )
             return self._dead[group]
 
-    def close(self) -> None:
-        """Disconnect; the next call connects again."""
-        self._file.close()
-
-
-def _message(row: _Row) -> Message:
-    headers = json.loads(row[5]) if row[5] else {}
-    return Message(row[1], headers=headers, key=row[2], id=row[3], content_type=row[4])
-
 
 class _Room:
     """What one take hands out, and whether there is room for more; one message fits always.
@@ -565,12 +418,12 @@ class _Room:
 
     def __init__(self, limit: int, max_bytes: int) -> None:
         self.limit = limit
-        self.rows: list[tuple[_Row, int]] = []
+        self.rows: list[tuple[Row, int]] = []
         """Messages and attempts."""
         self.full = limit <= 0
         self._left = max_bytes
 
-    def add(self, row: _Row, attempt: int) -> bool:
+    def add(self, row: Row, attempt: int) -> bool:
         """Take a message, if there is room for it."""
         size = len(row[1])
         if self.full or (self.rows and size > self._left):
@@ -580,16 +433,3 @@ class _Room:
         self._left -= size
         self.full = len(self.rows) >= self.limit
         return True
-
-
-_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    global _files_lock
-    _files_lock = threading.Lock()
-    for store in _stores:
-        store.be_a_child()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from eventflows.flow import Flow, publisher, subscriber
+from eventflows.decorators import publisher, subscriber
+from eventflows.flow import Flow
 from eventflows.message import Message
 from eventflows.policy import RetryPolicy
 from eventflows.testing.cases import Cases, Taken, bodies

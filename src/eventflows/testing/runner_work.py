@@ -14,8 +14,9 @@ from typing import Any, cast
 import attrs
 import pytest
 
+from eventflows.decorators import subscriber
 from eventflows.errors import ConfigError, DrainTimeoutError, HaltedError
-from eventflows.flow import Flow, subscriber
+from eventflows.flow import Flow
 from eventflows.message import Chunk, Message
 from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy, Settlement, Verdict

@@ -9,8 +9,9 @@ from typing import Any, Final
 import attrs
 
 from eventflows.codec import to_messages
+from eventflows.decorators import publisher, subscriber
 from eventflows.errors import ConfigError, HaltedError
-from eventflows.flow import Flow, publisher, subscriber
+from eventflows.flow import Flow
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Delivery, Message
 from eventflows.observe import Observer
