@@ -136,21 +136,7 @@ class Runner:
         publisher = self._open(plan.publisher, stack)
         letters = self._open(plan.dead_letter_publisher, stack)
         check(plan, subscriber.capabilities, publisher.capabilities if publisher else None)
-        if (
-            dead_letter_action(plan.dead_letter, subscriber.capabilities, plan.guarantee) == "halt"
-            and plan.dead_letter is None
-        ):
-            _log.warning(
-                "flow %s: dead letters of %s have no place, so a message that cannot be handled halts the flow; "
-                "give it dead_letter= to go on.", plan.name, plan.source,
-            )  # fmt: skip
-        most = subscriber.capabilities.max_deliveries
-        if most is not None and plan.retry.attempts > most:
-            _log.warning(
-                "flow %s: %s puts a message with its dead letters after %d deliveries, before its %d attempts are "
-                "used up when they are spread over several processes; allow more there, or fewer here.",
-                plan.name, plan.source, most, plan.retry.attempts,
-            )  # fmt: skip
+        self._warn(subscriber.capabilities)
         workers = self._workers(publisher)
         stack.callback(self._end_workers, workers)
         outbox = self._outbox(publisher, plan.destination, "outputs")
@@ -174,6 +160,23 @@ class Runner:
                 box.stop(abandon=True)
             for box in filter(None, (outbox, dead)):
                 box.join(1.0)
+
+    def _warn(self, capabilities: Capabilities) -> None:
+        """Say what will surprise someone later."""
+        plan = self.plan
+        action = dead_letter_action(plan.dead_letter, capabilities, plan.guarantee)
+        if action == "halt" and plan.dead_letter is None:
+            _log.warning(
+                "flow %s: dead letters of %s have no place, so a message that cannot be handled halts the flow; "
+                "give it dead_letter= to go on.", plan.name, plan.source,
+            )  # fmt: skip
+        most = capabilities.max_deliveries
+        if most is not None and plan.retry.attempts > most:
+            _log.warning(
+                "flow %s: %s puts a message with its dead letters after %d deliveries, before its %d attempts are "
+                "used up when they are spread over several processes; allow more there, or fewer here.",
+                plan.name, plan.source, most, plan.retry.attempts,
+            )  # fmt: skip
 
     def _pump(self, pump: Pump, subscriber: Subscriber) -> None:
         deadline: float | None = None
