@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-sqs test trials brokers check bench format lock clean
+.PHONY: help demo demo-sqs test trials soak brokers check bench format lock clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3.12], where TARGET is one of"
@@ -25,6 +25,9 @@ test: .venv/.dev ## Run the tests that are quick
 
 trials: .venv/.dev ## Run the tests that take long
 	$(BIN)/python -m pytest -n $(JOBS) -m "trial and not broker"
+
+soak: .venv/.dev ## Kill processes while they work on a million messages, and prove the results complete
+	$(BIN)/python -m pytest -s -m trial tests/runner/test_soak.py
 
 brokers: .venv/.dev ## Run the suites on Kafka, ElasticMQ and the AMQP stand-in (wants Java and Maven)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m broker
