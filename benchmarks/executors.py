@@ -27,8 +27,8 @@ PROCESSES = 2
 PLACE = f"local://{uuid.uuid4().hex}"
 ROUNDS = {"slow": 0, "quick": 0}
 """Rounds of the loop that take 5 ms and 0.1 ms; measured once, by the first process, and sent to the others."""
-WIDTH = 256
-WEIGHTS = numpy.random.default_rng(1).random((WIDTH, WIDTH))
+WIDTHS = (256, 1024)
+WEIGHTS = {width: numpy.random.default_rng(1).random((width, width)) for width in WIDTHS}
 
 
 def work(rounds: int) -> int:
@@ -132,7 +132,7 @@ def processes(bare: Bare) -> None:
 
 def product(vectors: list[list[float]]) -> numpy.ndarray:
     """Multiply up to 64 vectors by a matrix."""
-    return numpy.asarray(vectors) @ WEIGHTS
+    return numpy.asarray(vectors) @ WEIGHTS[len(vectors[0])]
 
 
 @subscriber(f"{PLACE}-batch", batch=64)
@@ -142,9 +142,14 @@ def batched(input: list) -> None:  # plain JSON, as in the loop
 
 
 def batches() -> None:
-    """Print the row of the batches."""
-    count = 64 * 300
-    body = orjson.dumps([round(number, 3) for number in numpy.random.default_rng(2).random(WIDTH).tolist()])
+    """Print the rows of the batches."""
+    for width in WIDTHS:
+        batches_of(width, 64 * 300 * 256 // width)
+
+
+def batches_of(width: int, count: int) -> None:
+    """Print the row of batches of 64 lists, each of so many numbers."""
+    body = orjson.dumps([round(number, 3) for number in numpy.random.default_rng(2).random(width).tolist()])
     pairs = []
     for _ in range(TURNS):
         began = time.perf_counter()
@@ -155,7 +160,7 @@ def batches() -> None:
     ratio = statistics.median(plain / full for plain, full in pairs)
     plain, full = (statistics.median(times) for times in zip(*pairs, strict=True))
     print(
-        f"batches of 64        bare {count / plain:8,.0f}/s  flow {count / full:8,.0f}/s  ratio {ratio:.2f} (goal 0.9)"
+        f"batches, {width:4} wide   bare {count / plain:8,.0f}/s  flow {count / full:8,.0f}/s  ratio {ratio:.2f} (goal 0.9)"
     )
 
 

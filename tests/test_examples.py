@@ -8,6 +8,7 @@ The Python blocks of a document run in order, in one namespace; what they print 
 
 from __future__ import annotations
 
+import importlib
 import os
 import pathlib
 import pty
@@ -169,3 +170,10 @@ def test_demo_has_a_progress_bar_on_a_terminal() -> None:
         os.close(leader)
         process.wait(timeout=60)
     assert re.search(rb"classify .*?(\d+)/\1 ", re.sub(rb"\x1b\[[0-9;?]*\w", b"", shown))
+
+
+def test_readme_table_says_what_the_adapters_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of brokers is made from the capabilities: `python docs/brokers.py` writes it."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    brokers = importlib.import_module("brokers")
+    assert brokers.README.read_text(encoding="utf-8") == brokers.written()
