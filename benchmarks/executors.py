@@ -160,7 +160,8 @@ def batches_of(width: int, count: int) -> None:
     ratio = statistics.median(plain / full for plain, full in pairs)
     plain, full = (statistics.median(times) for times in zip(*pairs, strict=True))
     print(
-        f"batches, {width:4} wide   bare {count / plain:8,.0f}/s  flow {count / full:8,.0f}/s  ratio {ratio:.2f} (goal 0.9)"
+        f"batches, {width:4} wide   bare {count / plain:8,.0f}/s  flow {count / full:8,.0f}/s  "
+        f"ratio {ratio:.2f} (goal 0.9)"
     )
 
 
