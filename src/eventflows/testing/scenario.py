@@ -154,8 +154,8 @@ class Scenario:
         expire: Callable[[], None] | None = getattr(source_faults, "expire_leases", None)
         refuse = getattr(destination_faults, "fail_message", None)
         for fault in self.faults:
-            missing = isinstance(fault, LeasesEnd) and expire is None or isinstance(fault, PublishFails) and not refuse
-            if missing or isinstance(fault, Rebalance):
+            ways = {LeasesEnd: expire, PublishFails: refuse, Rebalance: None}
+            if ways.get(type(fault), True) is None:
                 raise ConfigError(
                     f"scenario {self.name!r}: {fault!r} cannot be brought about on {source}; simulate it."
                 )
