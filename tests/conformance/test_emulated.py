@@ -16,7 +16,7 @@ from emulated_harness import (
     SqsFileHarness,
     SqsHarness,
 )
-from eventflows.testing import AdapterConformance, RunnerConformance
+from eventflows.testing import AdapterConformance, RunnerConformance, ScenarioConformance
 
 
 class TestAsKafka(AdapterConformance):
@@ -102,3 +102,17 @@ class TestRunnerAsKafkaInAFile(RunnerConformance):
     """The runner, over Kafka in a file."""
 
     harness = KafkaFileHarness
+
+
+class TestScenariosAsSqs(ScenarioConformance):
+    """Scenarios as SQS, in memory and in real time."""
+
+    harness = SqsHarness
+    played = "sqs"
+
+
+class TestScenariosAsKafka(ScenarioConformance):
+    """Scenarios as Kafka, in memory and in real time."""
+
+    harness = KafkaHarness
+    played = "kafka"

@@ -33,3 +33,9 @@ def read(url: str, count: int = 1) -> list[Delivery]:
         taken = receive(reader, count)
         reader.settle([Settlement(verdict=Verdict.ACK, spans=[one.span for one in taken])], durable=True)
         return [one.delivery for one in taken]
+
+
+def counts(broker: SqsHarness, name: str) -> tuple[int, int]:
+    """What waits, and what is hidden, as the service says."""
+    found = broker._direct.get_queue_attributes(QueueUrl=broker.direct_url(name), AttributeNames=["All"])["Attributes"]
+    return int(found["ApproximateNumberOfMessages"]), int(found["ApproximateNumberOfMessagesNotVisible"])

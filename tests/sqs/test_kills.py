@@ -15,7 +15,7 @@ from eventflows.testing import wait_until
 from eventflows.testing.cases import numbered
 from eventflows.testing.conditions import pass_time
 from sqs_harness import SqsHarness
-from sqs_use import publish
+from sqs_use import counts, publish
 
 pytestmark = pytest.mark.broker
 
@@ -77,9 +77,3 @@ def test_every_message_is_handled_when_processes_are_killed_at_random(
 def handled(seen: pathlib.Path) -> set[bytes]:
     """The ids that were handled."""
     return set(seen.read_bytes().split()) if seen.exists() else set()
-
-
-def counts(broker: SqsHarness, name: str) -> tuple[int, int]:
-    """What waits, and what is hidden, as the service says."""
-    found = broker._direct.get_queue_attributes(QueueUrl=broker.direct_url(name), AttributeNames=["All"])["Attributes"]
-    return int(found["ApproximateNumberOfMessages"]), int(found["ApproximateNumberOfMessagesNotVisible"])

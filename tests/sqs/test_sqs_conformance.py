@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventflows.testing import AdapterConformance, RunnerConformance
+from eventflows.testing import AdapterConformance, RunnerConformance, ScenarioConformance
 from sqs_harness import SqsFifoHarness, SqsHarness, SqsRedriveHarness
 
 pytestmark = pytest.mark.broker
@@ -41,3 +41,18 @@ class TestRunnerOnSqsFifo(RunnerConformance):
     """The runner, over FIFO queues."""
 
     harness = SqsFifoHarness
+
+
+class TestScenariosOnSqs(ScenarioConformance):
+    """What happens on standard queues is what the simulation says."""
+
+    harness = SqsHarness
+    played = "sqs"
+
+
+class TestScenariosOnSqsFifo(ScenarioConformance):
+    """What happens on FIFO queues is what the simulation says."""
+
+    harness = SqsFifoHarness
+    played = "sqs"
+    played_source = "local://in.fifo"

@@ -13,8 +13,9 @@ from eventflows.adapters._sqs_place import Place
 from eventflows.errors import ConfigError, MissingExtraError
 
 CONNECT_SECONDS: Final = 5
-READ_SECONDS: Final = 30
-"""Longer than the longest poll: a poll that is cut hides the message that was on its way."""
+READ_SECONDS: Final = 15
+"""Longer than the longest poll: a poll that is cut hides the message that was on its way. Not much longer: a connection
+that went dead without a word is noticed after this time."""
 ROLE_SECONDS: Final = 3600
 """How long an assumed role lasts. Shorter than half an hour, the client asks STS before every request: it renews
 15 minutes ahead. Source: botocore, RefreshableCredentials."""

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from eventflows.testing.harness import Harness as Harness
     from eventflows.testing.report import Report as Report
     from eventflows.testing.runner import RunnerConformance as RunnerConformance
+    from eventflows.testing.scenario import FAULTY_SCENARIOS as FAULTY_SCENARIOS
     from eventflows.testing.scenario import SCENARIOS as SCENARIOS
     from eventflows.testing.scenario import Scenario as Scenario
+    from eventflows.testing.scenario_suite import ScenarioConformance as ScenarioConformance
     from eventflows.testing.simulation import simulate as simulate
     from eventflows.testing.world import SimulationError as SimulationError
 
@@ -49,6 +51,7 @@ _HOMES = {
     "AdapterConformance": "adapter",
     "ApplyRaises": "faults",
     "Background": "conditions",
+    "FAULTY_SCENARIOS": "scenario",
     "Faults": "harness",
     "Harness": "harness",
     "LeasesEnd": "faults",
@@ -59,6 +62,7 @@ _HOMES = {
     "Restart": "faults",
     "RunnerConformance": "runner",
     "Scenario": "scenario",
+    "ScenarioConformance": "scenario_suite",
     "SimulationError": "world",
     "Taken": "cases",
     "simulate": "simulation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -16,11 +17,14 @@ from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Delivery, Message
 from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy, Settlement, Verdict
-from eventflows.testing.faults import ApplyRaises, Fault, Restart
+from eventflows.testing.faults import ApplyRaises, Fault, LeasesEnd, PublishFails, Rebalance, Restart
+from eventflows.testing.harness import Faults, Harness
 from eventflows.testing.report import Call, Dead, Report
 from eventflows.testing.simulation import Played, simulate
 
 PLENTY: Final = 64 * 1024 * 1024
+LONGEST_READ: Final = 60.0
+"""Seconds for reading what was published."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,14 +53,15 @@ class Scenario:
         to: dict[str, Any] = dict(destination_options or {})
         return publisher(destination, **to)(subscriber(source, **given)(self.apply))
 
-    def simulate(self, emulate: Played, *, seed: int = 0) -> Report:
+    def simulate(self, emulate: Played, *, seed: int = 0, source: str = "local://in") -> Report:
         """Run it in a simulation.
 
         Args:
             emulate: Which broker the source plays.
             seed: Of everything that is left to chance.
+            source: Its URL; with `emulate="sqs"`, a name that ends in `.fifo` is a FIFO queue.
         """
-        flow = self.flow("local://in", "local://out")
+        flow = self.flow(source, "local://out")
         return simulate(flow, self.messages, emulate=emulate, faults=self.faults, seed=seed)
 
     def run(
@@ -69,13 +74,16 @@ class Scenario:
         source_options: Mapping[str, object] | None = None,
         destination_options: Mapping[str, object] | None = None,
         outputs_options: Mapping[str, object] | None = None,
+        source_faults: Faults | None = None,
+        destination_faults: Faults | None = None,
         idle: float = 2.0,
         **more: Any,  # noqa: ANN401 - options of @subscriber
     ) -> Report:
         """Run it on real brokers, in real time. Topics or queues must be there, and empty.
 
         A restart is a stop and another start here: killing the process would end the test. Faults of the broker's own
-        (`Rebalance`, `LeasesEnd`, `PublishFails`) cannot be brought about through its URL, and are refused.
+        (`LeasesEnd`, `PublishFails`) cannot be brought about through its URL: without `source_faults` and
+        `destination_faults` they are refused, and so is a `Rebalance` always.
 
         Args:
             source: To read from.
@@ -85,6 +93,8 @@ class Scenario:
             source_options: Of source and inputs' reader.
             destination_options: Of everything that publishes.
             outputs_options: Of what reads the destination.
+            source_faults: What a harness can break at the source.
+            destination_faults: What a harness can break at the destination.
             idle: Seconds without anything to do after which it is over.
             more: Of `@subscriber`, beside the scenario's own settings.
 
@@ -92,11 +102,7 @@ class Scenario:
             ConfigError: It has a fault that cannot be brought about here.
             EventflowsError: What `run()` of a flow raises; a halt excepted, which the report names.
         """
-        for fault in self.faults:
-            if not isinstance(fault, (ApplyRaises, Restart)):
-                raise ConfigError(
-                    f"scenario {self.name!r}: {fault!r} cannot be brought about on {source}; simulate it."
-                )
+        expire = self._prepare(source, source_faults, destination_faults)
         given = dict(destination_options or {})
         batch = [message for value in self.messages for message in to_messages(value)]
         batch = [attrs.evolve(one, id=one.id or f"input-{number}") for number, one in enumerate(batch)]
@@ -104,20 +110,67 @@ class Scenario:
             for result in sender.publish(batch):
                 if result.error is not None:
                     raise result.error
-        attempt = _Attempt(self, [one.id or "" for one in batch])
+        attempt = _Attempt(self, [one.id or "" for one in batch], expire)
         flow = attrs.evolve(self, apply=attempt.around(self.apply)).flow(
             source, destination, source_options, given, observers=[attempt], **more
         )
         halted = attempt.run(flow, idle)
-        published = _drained(outputs or destination, dict(outputs_options or {}), idle)
+        published = _drained(outputs or destination, dict(outputs_options or {}), min(idle, 0.5))
         return attempt.report(source, published, halted)
+
+    def run_on(self, harness: Harness, *, idle: float | None = None) -> Report:
+        """Run it on the broker of a harness, on a topic or queue of its own, its faults brought about there.
+
+        Args:
+            harness: Of an adapter under test.
+            idle: Seconds without anything to do after which it is over; None: its `quiet`.
+
+        Raises:
+            ConfigError: It has a fault that this harness cannot bring about.
+            EventflowsError: What `run()` of a flow raises; a halt excepted, which the report names.
+        """
+        came, went = harness.fresh(), harness.fresh()
+        harness.create(came)
+        harness.create(went)
+        source, source_options = harness.source(came)
+        destination, destination_options = harness.destination(went)
+        outputs, outputs_options = harness.source(went)
+        return self.run(
+            source,
+            destination,
+            inputs=harness.destination(came)[0],
+            outputs=outputs,
+            source_options=source_options,
+            destination_options=destination_options,
+            outputs_options=outputs_options,
+            source_faults=harness.faults(came),
+            destination_faults=harness.faults(went),
+            idle=harness.quiet if idle is None else idle,
+        )
+
+    def _prepare(
+        self, source: str, source_faults: Faults | None, destination_faults: Faults | None
+    ) -> Callable[[], None] | None:
+        """Find a way to bring each fault about; gives how leases are ended."""
+        expire: Callable[[], None] | None = getattr(source_faults, "expire_leases", None)
+        refuse = getattr(destination_faults, "fail_message", None)
+        for fault in self.faults:
+            ways = {LeasesEnd: expire, PublishFails: refuse, Rebalance: None}
+            if ways.get(type(fault), True) is None:
+                raise ConfigError(
+                    f"scenario {self.name!r}: {fault!r} cannot be brought about on {source}; simulate it."
+                )
+            if isinstance(fault, PublishFails) and refuse is not None:
+                refuse(lambda _: True, fault.error, times=fault.times)
+        return expire
 
 
 class _Attempt(Observer):
     """One run of a scenario in real time; safe from many workers."""
 
-    def __init__(self, scenario: Scenario, ids: Sequence[str]) -> None:
+    def __init__(self, scenario: Scenario, ids: Sequence[str], expire: Callable[[], None] | None) -> None:
         self._scenario = scenario
+        self._expire = expire
         self._indices = {id: number for number, id in enumerate(ids)}
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -146,6 +199,8 @@ class _Attempt(Observer):
                 if isinstance(fault, Restart) and fault.call == self._count:
                     self._again = True
                     self._stop()
+                elif isinstance(fault, LeasesEnd) and fault.call == self._count and self._expire is not None:
+                    self._expire()
                 elif isinstance(fault, ApplyRaises) and fault.input == self._local.index:
                     done = self._raised.get(place, 0)
                     if fault.times is None or done < fault.times:
@@ -201,13 +256,19 @@ class _Attempt(Observer):
 
 
 def _drained(url: str, options: Mapping[str, object], quiet: float) -> list[Message]:
-    """Read and acknowledge everything."""
+    """Read and acknowledge everything, until nothing comes and the broker knows of nothing."""
     found: list[Message] = []
+    deadline = time.monotonic() + LONGEST_READ
     with open_subscriber(url, **options) as reader:
-        while chunks := reader.receive(1000, max_bytes=PLENTY, timeout=quiet):
+        while time.monotonic() < deadline:
+            chunks = reader.receive(1000, max_bytes=PLENTY, timeout=quiet)
             found += [delivery.message for chunk in chunks for delivery in chunk]
-            spans = [(chunk, slice(0, len(chunk))) for chunk in chunks]
-            reader.settle([Settlement(verdict=Verdict.ACK, spans=spans)])
+            if chunks:
+                reader.settle([Settlement(verdict=Verdict.ACK, spans=[(one, slice(0, len(one))) for one in chunks])])
+                continue
+            backlog = reader.backlog() if reader.ready else None
+            if reader.ready and not (backlog is not None and backlog.waiting):
+                break
     return found
 
 
@@ -253,3 +314,21 @@ SCENARIOS: Final = (
     ),
 )
 """For every adapter: what they come to on a real broker is what they come to in the simulation of it."""
+
+FAULTY_SCENARIOS: Final = (
+    Scenario(
+        name="all leases end in the middle",
+        apply=_double,
+        messages=_keyed(5, 4),
+        faults=[LeasesEnd(7)],
+        settings={"retry": RetryPolicy(attempts=20, delay=0.05, jitter=0)},
+    ),
+    Scenario(
+        name="outputs are refused for a while",
+        apply=_double,
+        messages=_keyed(5, 4),
+        faults=[PublishFails(3)],
+        settings={"retry": _QUICK},
+    ),
+)
+"""The same, where a harness can break its broker."""
