@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,39 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+_WATCH = """import os, shutil, signal, sys
+sys.stdin.read()
+try:
+    os.kill(int(sys.argv[1]), signal.SIGKILL)
+except ProcessLookupError:
+    pass
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+
+
+class Leash:
+    """Ends a server when this process is gone, however it went, and removes its folder.
+
+    A small process of its own reads from a pipe that nobody writes to; the pipe ends with this process, even after a
+    kill -9, which runs no exit handler.
+
+    Args:
+        pid: Of the server.
+        folder: What it wrote to.
+    """
+
+    def __init__(self, pid: int, folder: pathlib.Path) -> None:
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _WATCH, str(pid), str(folder)],
+            stdin=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def untie(self) -> None:
+        """Leave the server alone; before it is reaped, so that its number cannot be somebody else's yet."""
+        self._watcher.kill()
+        self._watcher.communicate()
 
 
 class Server:
@@ -35,6 +69,7 @@ class Server:
         self.port = port
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"eventflows-{name}-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._leash: Leash | None = None
         atexit.register(self.stop)
 
     def start(
@@ -47,6 +82,7 @@ class Server:
                 command, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder,
                 env={**os.environ, **(environment or {})}, start_new_session=True,
             )  # fmt: skip
+            self._leash = Leash(self._process.pid, self.folder)
         wait_until(self._listens_or_died, within, what=f"{self.name} listening on {self.port}", every=0.05)
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{log.read_text()[-2000:]}")
@@ -61,6 +97,9 @@ class Server:
     def stop(self) -> None:
         """Stop it, by its process id, and remove its folder."""
         process, self._process = self._process, None
+        leash, self._leash = self._leash, None
+        if leash is not None:
+            leash.untie()
         if process is not None and process.poll() is None:
             process.kill()
             process.wait(10)
