@@ -127,6 +127,16 @@ class Finding:
     """What to do about it; empty when it is ok."""
 
 
+@attrs.frozen
+class Gap:
+    """Messages that the broker removed before they were read: its retention overtook the position."""
+
+    lane: Lane
+    first: str
+    """The position of the first of them, as `Delivery.position`."""
+    last: str
+
+
 class Pending(Protocol):
     """A batch on its way to the broker."""
 
@@ -314,6 +324,14 @@ class DeadLettered(Protocol):
 
     def dead_letters(self) -> Subscriber:
         """Give a subscriber of them, not opened."""
+
+
+@runtime_checkable
+class Expiring(Protocol):
+    """A subscriber whose broker removes messages by itself, read or not."""
+
+    def gaps(self) -> Sequence[Gap]:
+        """Give what was found missing since the last call; the core asks after every `receive`, and tells observers."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from eventflows.adapters._kafka_chunks import KafkaChunk, split
 from eventflows.errors import (
@@ -16,13 +16,10 @@ from eventflows.errors import (
 )
 from eventflows.message import Chunk, Delivery, Lane
 from eventflows.policy import Settlement, Verdict
-from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Location, SettleFailure
+from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Gap, Location, SettleFailure
 
 if TYPE_CHECKING:
     from eventflows.adapters._kafka_group import Group
-
-JOINING: Final = 0.1
-"""Seconds of one poll, at least, while the group settles: with less kafka-python never joins."""
 
 
 class KafkaSubscriber:
@@ -41,6 +38,7 @@ class KafkaSubscriber:
         self._location = location
         self._options = options
         self._group: Group | None = None
+        self._gaps: list[Gap] = []
         self._closed = False
         self._woken = False
         self._owner = threading.Lock()
@@ -56,6 +54,7 @@ class KafkaSubscriber:
         if self._group is not None:
             group, self._group = self._group, None
             self.ready = False
+            self._gaps += group.gaps()
             group.close(5.0)
         self._group = Group(self._location, self._options, timeout)
         self._closed = False
@@ -69,7 +68,7 @@ class KafkaSubscriber:
         return self._group
 
     def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
-        """Take messages; the client's own fetches are bounded by 8 MiB, and wait while their lane is skipped."""
+        """Take messages; the client's own fetches are bounded by 4 MiB, and wait while their lane is skipped."""
         with self._owner:
             deadline = time.monotonic() + timeout
             group = self._opened(max(timeout, 5.0))
@@ -82,7 +81,7 @@ class KafkaSubscriber:
                 if self._woken or self._closed:
                     break
                 left = deadline - time.monotonic()
-                group.poll(limit, max(left, 0.0) if group.settled else max(left, JOINING), skip, lambda: self._woken)
+                group.poll(limit, max(left, 0.0), skip, lambda: self._woken)
                 self.ready = group.joined
                 if limit and (chunks := self._from_stash(group, limit, max_bytes, skip)):
                     return chunks
@@ -133,7 +132,7 @@ class KafkaSubscriber:
                 touched.append((chunk, start, stop))
                 count += stop - start
         if self._group is not None and not self._closed:
-            self._group.note(count)
+            self._group.commits.note(count)
             if durable and touched:
                 failures += self._confirm(self._group, touched, failures, timeout)
         return failures
@@ -164,12 +163,11 @@ class KafkaSubscriber:
         timeout: float,
     ) -> list[SettleFailure]:
         error = group.commit(timeout)
-        if error is None:
-            return []
         told = {id(failure.delivery) for failure in failures}
         return [
-            SettleFailure(one, _lost(one) if chunk.claim.lane.lost else error)
+            SettleFailure(one, _lost(one) if error is None or chunk.claim.lane.lost else error)
             for chunk, start, stop in touched
+            if error is not None or chunk.claim.lane.lost
             for one in chunk[start:stop]
             if id(one) not in told
         ]
@@ -193,6 +191,11 @@ class KafkaSubscriber:
         """Say what waits on the partitions of all topics; what is held by this member is not counted."""
         with self._owner:
             return self._opened(timeout).backlog(timeout)
+
+    def gaps(self) -> Sequence[Gap]:
+        """Say what retention, or somebody else, removed before it was read."""
+        found, self._gaps = self._gaps, []
+        return found + ([] if self._group is None else self._group.gaps())
 
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
         """Look at what waits from the group's position on, without joining it."""

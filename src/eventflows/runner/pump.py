@@ -16,7 +16,7 @@ from eventflows.errors import (
 from eventflows.message import Chunk, Lane
 from eventflows.observe import Observers
 from eventflows.policy import Settlement, Verdict
-from eventflows.protocols import Subscriber
+from eventflows.protocols import Expiring, Subscriber
 from eventflows.runner.dispatch import STUCK_SECONDS, Dispatch
 from eventflows.runner.failures import Failures
 from eventflows.runner.hands import Hands
@@ -77,6 +77,7 @@ class Pump:
         self._plan = plan
         self._clock = plan.clock
         self._subscriber = subscriber
+        self._expiring = subscriber if isinstance(subscriber, Expiring) else None
         self._outbox = outbox
         self._letters = letters
         self._observers = observers
@@ -227,6 +228,7 @@ class Pump:
         finally:
             self._inbox.listen(None)
         self._serviced = self._clock.now()
+        self._tell_gaps()
         for chunk in chunks:
             self._take(chunk)
 
@@ -234,6 +236,12 @@ class Pump:
         """Keep the membership alive while nothing may be received."""
         self._subscriber.receive(0, max_bytes=0, timeout=0.0)
         self._serviced = self._clock.now()
+        self._tell_gaps()
+
+    def _tell_gaps(self) -> None:
+        if self._expiring is not None:
+            for gap in self._expiring.gaps():
+                self._observers.tell("gap", lane=gap.lane, first=gap.first, last=gap.last)
 
     def _take(self, chunk: Chunk) -> None:
         held = self._hands.take(chunk, self._clock.now())
