@@ -11,7 +11,7 @@ from eventflows.adapters._kafka_publisher import ID_HEADER, TYPE_HEADER
 from eventflows.adapters._watermark import Watermark
 from eventflows.message import Chunk, Delivery, Lane, Message
 
-_COUNT: Final = re.compile(r"eventflows claims=(\d{1,9})")
+_COUNT: Final = re.compile(r"eventflows claims=(\d{1,9})(?: producer=(\S{1,400}))?")
 
 
 class Committed(NamedTuple):
@@ -20,17 +20,20 @@ class Committed(NamedTuple):
     position: int
     claims: int = 0
     """How many claims began here and did not end well; a process that is killed leaves its own behind."""
+    producer: str = ""
+    """The transactional id of the last of them; empty without transactions, and when it ended well."""
 
     @property
     def metadata(self) -> str:
         """The text that is committed with the position."""
-        return f"eventflows claims={self.claims}" if self.claims else ""
+        name = f" producer={self.producer}" if self.producer else ""
+        return f"eventflows claims={self.claims}{name}" if self.claims else ""
 
     @classmethod
     def read(cls, position: int, metadata: str | None) -> Committed:
         """Read it back; text that is not ours counts nothing."""
         found = _COUNT.fullmatch(metadata or "")
-        return cls(position, int(found[1]) if found else 0)
+        return cls(position, int(found[1]), found[2] or "") if found else cls(position)
 
 
 class Claim:
@@ -55,8 +58,11 @@ class Claim:
     @property
     def state(self) -> Committed:
         """What is to be committed while it lasts."""
-        position = self.mark.position
-        return Committed(position, self._begun.claims + 1 if position == self._begun.position else 1)
+        return self.at(self.mark.position)
+
+    def at(self, position: int, producer: str = "") -> Committed:
+        """Give what is to be committed at a position."""
+        return Committed(position, self._begun.claims + 1 if position == self._begun.position else 1, producer)
 
     @property
     def last(self) -> Committed:
@@ -68,13 +74,12 @@ class Claim:
         first, self._first = self._first, False
         return self._begun.claims + 1 if first else 1
 
-    def fence(self) -> Committed | None:
-        """End it; gives what to commit, None when it had ended."""
+    def fence(self) -> bool:
+        """End it; False when it had ended."""
         with self.lane.lock:
-            if self.lane.lost:
-                return None
+            ours = not self.lane.lost
             self.lane.lose()
-            return self.last
+            return ours
 
 
 class KafkaChunk(Chunk):

@@ -13,6 +13,7 @@ import kafka.errors as native
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.future import Future
+from kafka.protocol.consumer import IsolationLevel
 from kafka.util import Timer
 
 from eventflows.adapters import _kafka_options as given
@@ -21,6 +22,7 @@ from eventflows.adapters._kafka_client import Listener, ask_for, build
 from eventflows.adapters._kafka_commits import Commits, native_offset, settling
 from eventflows.adapters._kafka_errors import translate
 from eventflows.adapters._kafka_look import oldest
+from eventflows.adapters._kafka_transactions import TransactedCommits, Transactor
 from eventflows.errors import BrokerError, LeaseLostError, NotFoundError, PermissionDeniedError
 from eventflows.message import Lane
 from eventflows.protocols import Backlog, Gap, Location
@@ -28,6 +30,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 MISSING_SECONDS: Final = 5.0
 REVOKE_SECONDS: Final = 5.0
+TAKE_OVER_SECONDS: Final = 10.0
 JOINING: Final = 0.1
 """Seconds of one poll, at least, while the group settles: with less kafka-python never joins."""
 JOIN_GRACE: Final = 0.03
@@ -42,9 +45,16 @@ class Group:
         location: The source.
         options: Its options.
         timeout: Seconds for connecting.
+        transactor: Commits positions together with outputs; None: positions are committed by themselves.
     """
 
-    def __init__(self, location: Location, options: Mapping[str, object], timeout: float) -> None:
+    def __init__(
+        self,
+        location: Location,
+        options: Mapping[str, object],
+        timeout: float,
+        transactor: Transactor | None = None,
+    ) -> None:
         self._location = location
         self._options = options
         self._topics = [] if options.get("pattern") else given.topics(location)
@@ -56,7 +66,9 @@ class Group:
         self._looked_at = time.monotonic()
         self._missing_since: float | None = None
         self._consumer, self._client = build(KafkaConsumer, self._config(), location.text, timeout)
-        self.commits = Commits(self._consumer, self.claims, self._fence, location.text)
+        parts = (self._consumer, self.claims, self._fence, location.text)
+        self._transactor = transactor
+        self.commits = Commits(*parts) if transactor is None else TransactedCommits(transactor, *parts)
         try:
             self._begin(timeout)
         except BaseException as error:
@@ -204,31 +216,46 @@ class Group:
     def _arrived(self, partitions: Iterable[Any]) -> None:
         self._consumer.pause(*partitions)
 
-    def _fence(self, partitions: Iterable[Any]) -> dict[Any, Any]:
-        offsets = {}
+    def _fence(self, partitions: Iterable[Any]) -> list[Claim]:
+        ended = []
         for partition in partitions:
             claim = self.claims.pop(partition, None)
             if claim is None:
                 continue
             self.stash.pop(claim, None)
-            last = claim.fence()
-            if last is not None:
-                offsets[partition] = native_offset(last)
-        return offsets
+            if claim.fence():
+                ended.append(claim)
+        return ended
 
     def _claim_new(self) -> None:
         new = [one for one in self._consumer.assignment() if one not in self.claims]
         if not new:
             return
         try:
-            found = self._consumer._coordinator.fetch_committed_offsets(new, timeout_ms=10_000)
-            begun = {one: Committed.read(at.offset, at.metadata) for one, at in found.items() if at and at.offset >= 0}
+            if self._transactor is not None:
+                self._take_over(self._transactor, new)
+            begun = self._committed(new)
             starts = self._starts([one for one in new if one not in begun])
         except native.KafkaError as error:
             raise translate(error, self._location.text) from error
         for one in new:
             self._claim(one, begun[one] if one in begun else Committed(starts[one]))
         self.commits.soon()
+
+    def _committed(self, partitions: list[Any]) -> dict[Any, Committed]:
+        found = self._consumer._coordinator.fetch_committed_offsets(partitions, timeout_ms=10_000)
+        return {one: Committed.read(at.offset, at.metadata) for one, at in found.items() if at and at.offset >= 0}
+
+    def _take_over(self, transactor: Transactor, partitions: list[Any]) -> None:
+        """End what former owners left open, if they did not end well: stable positions would be waited for."""
+        coordinator = self._consumer._coordinator
+        transactor.prepare(TAKE_OVER_SECONDS)
+        coordinator._isolation_level = IsolationLevel.READ_UNCOMMITTED  # gives positions though some are not stable
+        try:
+            found = self._committed(partitions)
+        finally:
+            coordinator._isolation_level = IsolationLevel.READ_COMMITTED
+        transactor.fence({at.producer for at in found.values() if at.claims and at.producer}, TAKE_OVER_SECONDS)
 
     def _claim(self, partition: Any, begun: Committed) -> None:  # noqa: ANN401 - the client's own
         self.claims[partition] = Claim(partition, begun)
@@ -324,9 +351,19 @@ class Group:
             except BrokerError:
                 return error
 
-    def _commit_moving(self, offsets: dict[Any, Any]) -> Any:  # noqa: ANN401 - the client's own
-        future = self._consumer.commit_async(offsets)
+    def _commit_moving(self, claims: list[Claim]) -> Any:  # noqa: ANN401 - the client's own
+        if isinstance(self.commits, TransactedCommits):
+            future, net = Future(), self._client._net
+            self.commits.moving(claims, lambda: net.call_soon_threadsafe(lambda: future.success(None)), REVOKE_SECONDS)
+        else:
+            future = self._consumer.commit_async({claim.partition: native_offset(claim.last) for claim in claims})
         return self._client._manager.wait_for(future, REVOKE_SECONDS * 1000)
+
+    @property
+    def cluster(self) -> str | None:
+        """The id of the cluster; None: it does not say."""
+        found: str | None = self._consumer._cluster.cluster_id
+        return found
 
     # Looking.
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from eventflows.adapters._kafka_chunks import KafkaChunk, split
+from eventflows.adapters._kafka_publisher import KafkaPublisher
 from eventflows.errors import (
     CapabilityError,
     ClosedError,
@@ -16,10 +17,11 @@ from eventflows.errors import (
 )
 from eventflows.message import Chunk, Delivery, Lane
 from eventflows.policy import Settlement, Verdict
-from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Gap, Location, SettleFailure
+from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Gap, Location, Publisher, SettleFailure
 
 if TYPE_CHECKING:
     from eventflows.adapters._kafka_group import Group
+    from eventflows.adapters._kafka_transactions import Transactor
 
 
 class KafkaSubscriber:
@@ -39,6 +41,7 @@ class KafkaSubscriber:
         self._options = options
         self._group: Group | None = None
         self._gaps: list[Gap] = []
+        self._transactor: Transactor | None = None
         self._closed = False
         self._woken = False
         self._owner = threading.Lock()
@@ -56,7 +59,7 @@ class KafkaSubscriber:
             self.ready = False
             self._gaps += group.gaps()
             group.close(5.0)
-        self._group = Group(self._location, self._options, timeout)
+        self._group = Group(self._location, self._options, timeout, self._transactor)
         self._closed = False
 
     def _opened(self, timeout: float) -> Group:
@@ -197,6 +200,35 @@ class KafkaSubscriber:
         found, self._gaps = self._gaps, []
         return found + ([] if self._group is None else self._group.gaps())
 
+    def share_transactions(self, publishers: Sequence[Publisher]) -> None:
+        """Commit positions from now on only together with outputs."""
+        from eventflows.adapters._kafka_transactions import Transactor
+
+        where = self._location.text
+        with self._owner:
+            cluster = self._opened(30.0).cluster
+            for publisher in publishers:
+                if not isinstance(publisher, KafkaPublisher) or cluster is None or publisher.cluster != cluster:
+                    raise CapabilityError(
+                        f'{where}: guarantee="exactly-once" needs outputs and dead letters on the same Kafka cluster. '
+                        "Choose destinations there, or leave guarantee= out."
+                    )
+            if self._options.get("isolation", "read_committed") != "read_committed":
+                raise CapabilityError(f'{where}: guarantee="exactly-once" needs isolation=read_committed.')
+            first = publishers[0]
+            assert isinstance(first, KafkaPublisher)  # noqa: S101 - for the type checker: looked at above
+            self._transactor = Transactor(first.config(30.0), first.where, str(self._options["group"]))
+            self._open(30.0)
+
+    def claim_position(self, settlements: Sequence[Settlement]) -> object | None:
+        """Give what `transact` of the destination commits; None: nothing is new."""
+        from eventflows.adapters._kafka_transactions import TransactedCommits
+
+        group = self._group
+        if group is None or not isinstance(group.commits, TransactedCommits):
+            return None
+        return group.commits.claim(settlements)
+
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
         """Look at what waits from the group's position on, without joining it."""
         from eventflows.adapters._kafka_look import peek
@@ -230,8 +262,12 @@ class KafkaSubscriber:
         try:
             group, self._group = self._group, None
             self._woken = self.ready = False
-            if group is not None:
-                group.close(timeout)
+            try:
+                if group is not None:
+                    group.close(timeout)
+            finally:
+                if self._transactor is not None:
+                    self._transactor.close()
         finally:
             if mine:
                 self._owner.release()
