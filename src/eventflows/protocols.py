@@ -127,6 +127,16 @@ class Finding:
     """What to do about it; empty when it is ok."""
 
 
+@attrs.frozen
+class Gap:
+    """Messages that the broker removed before they were read: its retention overtook the position."""
+
+    lane: Lane
+    first: str
+    """The position of the first of them, as `Delivery.position`."""
+    last: str
+
+
 class Pending(Protocol):
     """A batch on its way to the broker."""
 
@@ -317,14 +327,60 @@ class DeadLettered(Protocol):
 
 
 @runtime_checkable
-class Transactional(Protocol):
-    """A subscriber or publisher that commits outputs and position as one."""
+class Expiring(Protocol):
+    """A subscriber whose broker removes messages by itself, read or not."""
 
-    def claim_position(self, settlements: Sequence[Settlement]) -> object:
-        """On the subscriber: turn settlements into what `transact` commits."""
+    def gaps(self) -> Sequence[Gap]:
+        """Give what was found missing since the last call; the core asks after every `receive`, and tells observers."""
 
-    def transact(self, outputs: Sequence[Message], position: object) -> list[PublishResult]:
-        """On the publisher: publish and commit; a raise means that nothing of it was done."""
+
+@runtime_checkable
+class TransactionalSource(Protocol):
+    """A subscriber whose position can be committed together with outputs."""
+
+    def share_transactions(self, publishers: Sequence[Publisher]) -> None:
+        """Commit positions only by transactions from now on; called once, open, before the first receive.
+
+        `settle` only notes from then on, and what was not part of a transaction comes again.
+
+        Args:
+            publishers: All that take part, open: the one that will `transact` first.
+
+        Raises:
+            CapabilityError: They do not share transactions with this source.
+        """
+
+    def claim_position(self, settlements: Sequence[Settlement]) -> object | None:
+        """Give what `transact` is to commit for these; None: nothing is new. Called by the owner.
+
+        Args:
+            settlements: ACK only: of each lane everything up to some message, and nothing beyond an unfinished one.
+                Empty: what the adapter itself has to note, such as new claims.
+
+        Raises:
+            LeaseLostError: One of the lanes is lost. Look again.
+        """
+
+
+@runtime_checkable
+class TransactionalDestination(Protocol):
+    """A publisher that commits outputs and position as one."""
+
+    def transact(
+        self, parts: Sequence[tuple[Publisher, Sequence[Message]]], position: object, *, timeout: float = 30.0
+    ) -> list[PublishResult]:
+        """Publish and commit; when any result has an error, nothing of it was done.
+
+        Args:
+            parts: What goes where, in order; each publisher was given to `share_transactions`.
+            position: As `claim_position` gave it.
+            timeout: Seconds, at most.
+
+        Raises:
+            LeaseLostError: Nothing was done; a lane was lost. Claim again.
+            OutcomeUnknownError: It is not known; open the source again, and its positions tell.
+            BrokerError: Nothing was done.
+        """
 
 
 @attrs.frozen(kw_only=True)

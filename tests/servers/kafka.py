@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from servers.maven import cache_folder, jars, missing, only_one
+from servers.process import Leash
 
 VERSION: Final = "4.1.2"
 COORDINATES: Final = (
@@ -99,6 +100,7 @@ class KafkaServer:
         self._advertised = self.ports | ({} if proxied is None else {"PROXIED": proxied})
         self._extra = dict(extra or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._leash: Leash | None = None
         self._write_properties()
         (self.folder / "log4j2.properties").write_text(_LOGGING)
         self._format()
@@ -126,6 +128,7 @@ class KafkaServer:
             share = f"-XX:SharedArchiveFile={archive}" if archive.exists() else f"-XX:ArchiveClassesAtExit={archive}"
             command = [*self._java(share), "kafka.Kafka", "server.properties"]
             self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+            self._leash = Leash(self._process.pid, self.folder)
         deadline = time.monotonic() + timeout
         while not all(_listens(self.ports[name]) for name in _LISTENERS):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -134,7 +137,7 @@ class KafkaServer:
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let it stop in peace, or kill it when it does not."""
-        process, self._process = self._process, None
+        process = self._let_go()
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -148,10 +151,17 @@ class KafkaServer:
 
     def kill(self) -> None:
         """Kill it, as a power cut would."""
-        process, self._process = self._process, None
+        process = self._let_go()
         if process is not None:
             process.kill()
             process.wait()
+
+    def _let_go(self) -> subprocess.Popen[bytes] | None:
+        process, self._process = self._process, None
+        leash, self._leash = self._leash, None
+        if leash is not None:
+            leash.untie()
+        return process
 
     def freeze(self) -> None:
         """Stop it in the middle of whatever it does; connections stay open."""

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
@@ -22,25 +23,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Watch:
-    """Ends a process when this one ends, even by a signal that leaves no time: nothing that a test started stays.
+_WATCH = """import os, shutil, signal, sys
+sys.stdin.read()
+try:
+    os.kill(int(sys.argv[1]), signal.SIGKILL)
+except ProcessLookupError:
+    pass
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 
-    A shell beside it holds the other end of a pipe: the system closes the pipe with this process, and the shell kills.
+
+class Leash:
+    """Ends a server when this process is gone, however it went, and removes its folder.
+
+    A small process of its own reads from a pipe that nobody writes to; the pipe ends with this process, even after a
+    kill -9, which runs no exit handler.
 
     Args:
-        process: Started by this process, and not waited for yet.
+        pid: Of the server.
+        folder: What it wrote to.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._shell = subprocess.Popen(
-            ["sh", "-c", 'read _; kill -9 "$1"', "sh", str(process.pid)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    def __init__(self, pid: int, folder: pathlib.Path) -> None:
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _WATCH, str(pid), str(folder)],
+            stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
-    def end(self) -> None:
-        """Watch no longer; before the process is waited for, since its id may then be another's."""
-        self._shell.kill()
-        self._shell.communicate()
+    def untie(self) -> None:
+        """Leave the server alone; before it is reaped, so that its number cannot be somebody else's yet."""
+        self._watcher.kill()
+        self._watcher.communicate()
 
 
 class Server:
@@ -56,7 +69,7 @@ class Server:
         self.port = port
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"eventflows-{name}-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self._watch: Watch | None = None
+        self._leash: Leash | None = None
         atexit.register(self.stop)
 
     def start(
@@ -69,7 +82,7 @@ class Server:
                 command, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder,
                 env={**os.environ, **(environment or {})}, start_new_session=True,
             )  # fmt: skip
-        self._watch = Watch(self._process)
+            self._leash = Leash(self._process.pid, self.folder)
         wait_until(self._listens_or_died, within, what=f"{self.name} listening on {self.port}", every=0.05)
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{log.read_text()[-2000:]}")
@@ -84,9 +97,9 @@ class Server:
     def stop(self) -> None:
         """Stop it, by its process id, and remove its folder."""
         process, self._process = self._process, None
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.end()
+        leash, self._leash = self._leash, None
+        if leash is not None:
+            leash.untie()
         if process is not None and process.poll() is None:
             process.kill()
             process.wait(10)

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from eventflows.adapters._kafka_publisher import ID_HEADER, TYPE_HEADER
 from eventflows.adapters._watermark import Watermark
 from eventflows.message import Chunk, Delivery, Lane, Message
+
+_COUNT: Final = re.compile(r"eventflows claims=(\d{1,9})(?: producer=(\S{1,400}))?")
+
+
+class Committed(NamedTuple):
+    """What a group has committed of a partition."""
+
+    position: int
+    claims: int = 0
+    """How many claims began here and did not end well; a process that is killed leaves its own behind."""
+    producer: str = ""
+    """The transactional id of the last of them; empty without transactions, and when it ended well."""
+
+    @property
+    def metadata(self) -> str:
+        """The text that is committed with the position."""
+        name = f" producer={self.producer}" if self.producer else ""
+        return f"eventflows claims={self.claims}{name}" if self.claims else ""
+
+    @classmethod
+    def read(cls, position: int, metadata: str | None) -> Committed:
+        """Read it back; text that is not ours counts nothing."""
+        found = _COUNT.fullmatch(metadata or "")
+        return cls(position, int(found[1]), found[2] or "") if found else cls(position)
 
 
 class Claim:
@@ -16,25 +41,45 @@ class Claim:
 
     Args:
         partition: The client's `TopicPartition`.
-        start: The offset that it reads first.
+        begun: What was committed before: the offset that it reads first, and the claims that ended badly there.
     """
 
-    def __init__(self, partition: Any, start: int) -> None:  # noqa: ANN401 - the client's own
+    def __init__(self, partition: Any, begun: Committed) -> None:  # noqa: ANN401 - the client's own
         self.partition = partition
         self.lane = Lane(f"{partition.topic}/{partition.partition}")
-        self.mark = Watermark(start)
-        self.committed = start
+        self.mark = Watermark(begun.position)
+        self.committed = begun
         """What the group has committed, as far as we know."""
         self.unsure = False
         """Whether a commit of what was settled failed, so that the same may be settled again."""
+        self._begun = begun
+        self._first = True
 
-    def fence(self) -> int | None:
-        """End it; gives the position to commit, None when nothing new is done."""
+    @property
+    def state(self) -> Committed:
+        """What is to be committed while it lasts."""
+        return self.at(self.mark.position)
+
+    def at(self, position: int, producer: str = "") -> Committed:
+        """Give what is to be committed at a position."""
+        return Committed(position, self._begun.claims + 1 if position == self._begun.position else 1, producer)
+
+    @property
+    def last(self) -> Committed:
+        """What is to be committed when it ends well: it does not count."""
+        return self.state._replace(claims=self.state.claims - 1)
+
+    def attempt(self) -> int:
+        """Give the attempt of the next record: the first of a claim, and no other, was handed out before."""
+        first, self._first = self._first, False
+        return self._begun.claims + 1 if first else 1
+
+    def fence(self) -> bool:
+        """End it; False when it had ended."""
         with self.lane.lock:
-            if self.lane.lost:
-                return None
+            ours = not self.lane.lost
             self.lane.lose()
-            return None if self.mark.position == self.committed else self.mark.position
+            return ours
 
 
 class KafkaChunk(Chunk):
@@ -51,14 +96,16 @@ class KafkaChunk(Chunk):
 
     def __init__(self, claim: Claim, records: list[Any], source: str, position: Callable[[Any], str]) -> None:
         headers = [_headers(record) if record.headers else None for record in records]
+        attempt = claim.attempt()
         some = any(headers)
         super().__init__(
             [record.value for record in records],
-            lambda index: delivery(records[index], source, position, claim.lane),
+            lambda index: delivery(records[index], source, position, claim.lane, 1 if index else attempt),
             lane=claim.lane,
             keys=[_text(record.key) for record in records],
             headers=[None if one is None else one[0] for one in headers] if some else None,
             content_types=[None if one is None else one[2] for one in headers] if some else None,
+            attempt=attempt,
         )
         self.claim = claim
         self.records = records
@@ -68,7 +115,13 @@ class KafkaChunk(Chunk):
         return self.records[start].offset, self.records[stop - 1].offset + 1
 
 
-def delivery(record: Any, source: str, position: Callable[[Any], str], lane: Lane | None = None) -> Delivery:  # noqa: ANN401
+def delivery(
+    record: Any,  # noqa: ANN401 - the client's own
+    source: str,
+    position: Callable[[Any], str],
+    lane: Lane | None = None,
+    attempt: int = 1,
+) -> Delivery:
     """Make the delivery of a record."""
     headers, id, content_type = _headers(record) if record.headers else ({}, None, None)
     place = position(record)
@@ -81,6 +134,7 @@ def delivery(record: Any, source: str, position: Callable[[Any], str], lane: Lan
         position=place,
         identity=f"{record.topic}/{record.partition}:{record.offset}",
         lane=lane,
+        attempt=attempt,
         enqueued_at=None
         if timestamp is None or timestamp < 0
         else datetime.datetime.fromtimestamp(timestamp / 1000, datetime.UTC),

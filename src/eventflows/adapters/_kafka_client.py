@@ -145,16 +145,16 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """Runs on the client's own thread, within the owner's `receive` or `close`; so it blocks on nothing but this loop.
 
     Args:
-        fence: Ends the claims of partitions, and gives what is to be committed of them.
+        fence: Ends the claims of partitions, and gives those that had not ended.
         arrived: Told of partitions that are ours now.
-        commit: Sends a commit, and gives the client's future; None when there is no consumer any more.
+        commit: Commits the last of these claims, and gives what can be awaited.
     """
 
     def __init__(
         self,
-        fence: Callable[[Iterable[Any]], dict[Any, Any]],
+        fence: Callable[[Iterable[Any]], list[T]],
         arrived: Callable[[Iterable[Any]], None],
-        commit: Callable[[dict[Any, Any]], Any],
+        commit: Callable[[list[T]], Any],
     ) -> None:
         self._fence = fence
         self._arrived = arrived
@@ -162,13 +162,13 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
         """Fence first, then commit, then let them go."""
-        offsets = self._fence(revoked)
-        if offsets:
+        ended = self._fence(revoked)
+        if ended:
             try:
-                await self._commit(offsets)
+                await self._commit(ended)
             except native.KafkaError as error:
                 _log.warning("the last commit of %d partitions that move failed (%s): their next owner repeats some "
-                             "messages.", len(offsets), type(error).__name__)  # fmt: skip
+                             "messages.", len(ended), type(error).__name__)  # fmt: skip
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Hold them until the owner has claimed them."""

@@ -13,23 +13,26 @@ import kafka.errors as native
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.future import Future
+from kafka.protocol.consumer import IsolationLevel
 from kafka.util import Timer
 
 from eventflows.adapters import _kafka_options as given
-from eventflows.adapters._kafka_chunks import Claim
+from eventflows.adapters._kafka_chunks import Claim, Committed
 from eventflows.adapters._kafka_client import Listener, ask_for, build
+from eventflows.adapters._kafka_commits import Commits, native_offset, settling
 from eventflows.adapters._kafka_errors import translate
+from eventflows.adapters._kafka_look import oldest
+from eventflows.adapters._kafka_transactions import TransactedCommits, Transactor
 from eventflows.errors import BrokerError, LeaseLostError, NotFoundError, PermissionDeniedError
 from eventflows.message import Lane
-from eventflows.protocols import Backlog, Location
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from eventflows.protocols import Backlog, Gap, Location
+from kafka import KafkaConsumer, TopicPartition
 
-COMMIT_SECONDS: Final = 1.0
-COMMIT_MESSAGES: Final = 2000
-PROBE_SECONDS: Final = 5.0
-"""Without work the position is committed this often: a group's lost permission shows in nothing else."""
 MISSING_SECONDS: Final = 5.0
 REVOKE_SECONDS: Final = 5.0
+TAKE_OVER_SECONDS: Final = 10.0
+JOINING: Final = 0.1
+"""Seconds of one poll, at least, while the group settles: with less kafka-python never joins."""
 JOIN_GRACE: Final = 0.03
 """Seconds after which a poll surely waits for the join; shorter than any poll while the group settles."""
 _log: Final = logging.getLogger("eventflows")
@@ -42,9 +45,16 @@ class Group:
         location: The source.
         options: Its options.
         timeout: Seconds for connecting.
+        transactor: Commits positions together with outputs; None: positions are committed by themselves.
     """
 
-    def __init__(self, location: Location, options: Mapping[str, object], timeout: float) -> None:
+    def __init__(
+        self,
+        location: Location,
+        options: Mapping[str, object],
+        timeout: float,
+        transactor: Transactor | None = None,
+    ) -> None:
         self._location = location
         self._options = options
         self._topics = [] if options.get("pattern") else given.topics(location)
@@ -52,11 +62,13 @@ class Group:
         self.stash: dict[Claim, list[Any]] = {}
         """What was fetched and not handed out: at most one stretch of each claim."""
         self._bell: Future | None = None
-        self._pending: tuple[Future, dict[Claim, int]] | None = None
-        self._settled = 0
-        self._committed_at = self._looked_at = time.monotonic()
+        self._gaps: list[Gap] = []
+        self._looked_at = time.monotonic()
         self._missing_since: float | None = None
         self._consumer, self._client = build(KafkaConsumer, self._config(), location.text, timeout)
+        parts = (self._consumer, self.claims, self._fence, location.text)
+        self._transactor = transactor
+        self.commits = Commits(*parts) if transactor is None else TransactedCommits(transactor, *parts)
         try:
             self._begin(timeout)
         except BaseException as error:
@@ -81,7 +93,8 @@ class Group:
             "partition_assignment_strategy": [CooperativeStickyAssignor() if cooperative else RangePartitionAssignor()],
             "request_timeout_ms": 10_000,
             "metadata_max_age_ms": 5_000,
-            "fetch_max_bytes": 8 * 1024 * 1024,
+            "fetch_max_bytes": 4 * 1024 * 1024,
+            "max_partition_fetch_bytes": 512 * 1024,  # of each partition; what is parsed takes three times as much
             "allow_auto_create_topics": False,
         }
 
@@ -119,8 +132,11 @@ class Group:
 
     def position(self, record: Any) -> str:  # noqa: ANN401 - the client's own
         """Name the place of a record; the topic is part of it where there are several."""
-        place = f"{record.partition}:{record.offset}"
-        return place if len(self._topics) == 1 else f"{record.topic}/{place}"
+        return self._place(record, record.offset)
+
+    def _place(self, partition: Any, offset: int) -> str:  # noqa: ANN401 - the client's own
+        short = f"{partition.partition}:{offset}"
+        return short if len(self._topics) == 1 else f"{partition.topic}/{short}"
 
     # Waking.
 
@@ -151,7 +167,7 @@ class Group:
         self._consumer.pause(*held)
         self._keep_join()
         try:
-            self._poll(max(limit, 1), timeout, woken)
+            self._poll(max(limit, 1), timeout if self.settled else max(timeout, JOINING), woken)
         except (native.NoOffsetForPartitionError, native.OffsetOutOfRangeError, native.LogTruncationError) as error:
             self._out_of_range(error)
         except native.KafkaError as error:
@@ -200,34 +216,50 @@ class Group:
     def _arrived(self, partitions: Iterable[Any]) -> None:
         self._consumer.pause(*partitions)
 
-    def _fence(self, partitions: Iterable[Any]) -> dict[Any, Any]:
-        offsets = {}
+    def _fence(self, partitions: Iterable[Any]) -> list[Claim]:
+        ended = []
         for partition in partitions:
             claim = self.claims.pop(partition, None)
             if claim is None:
                 continue
             self.stash.pop(claim, None)
-            position = claim.fence()
-            if position is not None:
-                offsets[partition] = OffsetAndMetadata(position, "", -1)
-        return offsets
+            if claim.fence():
+                ended.append(claim)
+        return ended
 
     def _claim_new(self) -> None:
         new = [one for one in self._consumer.assignment() if one not in self.claims]
         if not new:
             return
         try:
-            committed = self._consumer._coordinator.fetch_committed_offsets(new, timeout_ms=10_000)
-            starts = {one: found.offset for one, found in committed.items() if found is not None and found.offset >= 0}
-            starts |= self._starts([one for one in new if one not in starts])
+            if self._transactor is not None:
+                self._take_over(self._transactor, new)
+            begun = self._committed(new)
+            starts = self._starts([one for one in new if one not in begun])
         except native.KafkaError as error:
             raise translate(error, self._location.text) from error
         for one in new:
-            self._claim(one, starts[one])
+            self._claim(one, begun[one] if one in begun else Committed(starts[one]))
+        self.commits.soon()
 
-    def _claim(self, partition: Any, start: int) -> None:  # noqa: ANN401 - the client's own
-        self.claims[partition] = Claim(partition, start)
-        self._consumer.seek(partition, start)
+    def _committed(self, partitions: list[Any]) -> dict[Any, Committed]:
+        found = self._consumer._coordinator.fetch_committed_offsets(partitions, timeout_ms=10_000)
+        return {one: Committed.read(at.offset, at.metadata) for one, at in found.items() if at and at.offset >= 0}
+
+    def _take_over(self, transactor: Transactor, partitions: list[Any]) -> None:
+        """End what former owners left open, if they did not end well: stable positions would be waited for."""
+        coordinator = self._consumer._coordinator
+        transactor.prepare(TAKE_OVER_SECONDS)
+        coordinator._isolation_level = IsolationLevel.READ_UNCOMMITTED  # gives positions though some are not stable
+        try:
+            found = self._committed(partitions)
+        finally:
+            coordinator._isolation_level = IsolationLevel.READ_COMMITTED
+        transactor.fence({at.producer for at in found.values() if at.claims and at.producer}, TAKE_OVER_SECONDS)
+
+    def _claim(self, partition: Any, begun: Committed) -> None:  # noqa: ANN401 - the client's own
+        self.claims[partition] = Claim(partition, begun)
+        self._consumer.seek(partition, begun.position)
         self._consumer.resume(partition)
 
     def _starts(self, partitions: list[Any]) -> dict[Any, int]:
@@ -250,17 +282,22 @@ class Group:
         partitions = [one for one in places if one in self.claims] or list(self.claims)
         firsts = self._consumer.beginning_offsets(partitions, 10_000)
         for one in partitions:
-            at = self.claims[one].mark.read
-            _log.warning("%s: lane %s has no offset %d any more; it goes on at %d.",
-                         self._location.text, self.claims[one].lane.name, at, firsts[one])  # fmt: skip
+            at, first, lane = self.claims[one].mark.read, firsts[one], self.claims[one].lane
             self._fence([one])
-            self._claim(one, firsts[one])
+            self._claim(one, Committed(first))
+            if first > at:
+                self._gaps.append(Gap(lane, self._place(one, at), self._place(one, first - 1)))
+            else:
+                _log.warning("%s: %s ends before offset %d, which was to come next: the topic was made anew, or lost "
+                             "its end. It is read from its beginning.", self._location.text, lane.name, at)  # fmt: skip
+        self.commits.soon()
 
-    # Committing.
+    def gaps(self) -> list[Gap]:
+        """Give what was found missing since the last call."""
+        found, self._gaps = self._gaps, []
+        return found
 
-    def note(self, count: int) -> None:
-        """Count what was settled since the last commit."""
-        self._settled += count
+    # Housekeeping.
 
     def service(self) -> None:
         """Do what is due: look at the last commit's answer, send the next, look for missing topics.
@@ -270,21 +307,7 @@ class Group:
         """
         now = time.monotonic()
         self._pass_over()
-        if self._pending is not None:
-            future, said = self._pending
-            if not future.is_done:
-                return
-            self._pending = None
-            error = self._answered(future.exception if future.failed() else None, said)
-            if error is not None and not error.retryable and not isinstance(error, LeaseLostError):
-                raise error
-        due = self._settled >= COMMIT_MESSAGES or (self._settled and now - self._committed_at >= COMMIT_SECONDS)
-        if due or now - self._committed_at >= PROBE_SECONDS:
-            self._committed_at = now
-            self._settled = 0
-            offsets, said = self._positions(everything=not due)
-            if offsets and self.settled:
-                self._pending = (self._consumer.commit_async(offsets), said)
+        self.commits.service(now, ready=self.settled)
         if now - self._looked_at >= 1.0:
             self._looked_at = now
             self._look_for_topics(now)
@@ -307,48 +330,40 @@ class Group:
         elif now - self._missing_since >= MISSING_SECONDS:
             self._must_be_there(gone[0])
 
-    def _positions(self, *, everything: bool = False) -> tuple[dict[Any, Any], dict[Claim, int]]:
-        offsets, said = {}, {}
-        for partition, claim in self.claims.items():
-            with claim.lane.lock:
-                if not claim.lane.lost and (everything or claim.mark.position != claim.committed):
-                    said[claim] = claim.mark.position
-                    offsets[partition] = OffsetAndMetadata(claim.mark.position, "", -1)
-        return offsets, said
+    def commit(self, timeout: float, *, last: bool = False) -> BrokerError | None:
+        """Commit now, and wait for the answer; gives what went wrong.
 
-    def commit(self, timeout: float) -> BrokerError | None:
-        """Commit now, and wait for the answer; gives what went wrong."""
-        self._pending = None  # whatever it said, this one says more
-        self._settled, self._committed_at = 0, time.monotonic()
-        self._pass_over()
-        offsets, said = self._positions()
-        if not offsets:
-            return None
-        try:
-            self._consumer.commit(offsets, timeout_ms=max(timeout, 0.05) * 1000)
-        except native.KafkaError as error:
-            return self._answered(error, said)
-        return self._answered(None, said)
+        A group that settles takes no commits for a moment, and settles only while its members poll: so they do.
 
-    def _answered(self, error: BaseException | None, said: dict[Claim, int]) -> BrokerError | None:
-        for claim, position in said.items():
-            claim.unsure = error is not None
-            if error is None:
-                claim.committed = position
-        if error is None:
-            return None
-        ours = translate(error, self._location.text)
-        if isinstance(ours, LeaseLostError) and not _still_ours(error):
-            self._fence(list(self.claims))
-        elif isinstance(ours, LeaseLostError):  # the group is settling: the same may be said again afterwards
-            ours = BrokerError(str(ours), retryable=True)
-            ours.__cause__ = error
-        self._settled += 1
-        return ours
+        Args:
+            timeout: Seconds, at most.
+            last: Whether the claims end with this one, and so do not count.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._pass_over()
+            left = deadline - time.monotonic()
+            error = self.commits.now(left, last=last)
+            if error is None or not settling(error) or left <= JOINING or (last and not self.commits.unsaved):
+                return error
+            try:
+                self.poll(0, JOINING, (), lambda: False)
+            except BrokerError:
+                return error
 
-    def _commit_moving(self, offsets: dict[Any, Any]) -> Any:  # noqa: ANN401 - the client's own
-        future = self._consumer.commit_async(offsets)
+    def _commit_moving(self, claims: list[Claim]) -> Any:  # noqa: ANN401 - the client's own
+        if isinstance(self.commits, TransactedCommits):
+            future, net = Future(), self._client._net
+            self.commits.moving(claims, lambda: net.call_soon_threadsafe(lambda: future.success(None)), REVOKE_SECONDS)
+        else:
+            future = self._consumer.commit_async({claim.partition: native_offset(claim.last) for claim in claims})
         return self._client._manager.wait_for(future, REVOKE_SECONDS * 1000)
+
+    @property
+    def cluster(self) -> str | None:
+        """The id of the cluster; None: it does not say."""
+        found: str | None = self._consumer._cluster.cluster_id
+        return found
 
     # Looking.
 
@@ -360,6 +375,7 @@ class Group:
             for topic in topics
             for number in sorted(self._consumer._cluster.partitions_for_topic(topic) or ())
         ]
+        deadline = time.monotonic() + timeout
         self._pass_over()
         try:
             ends = self._consumer.end_offsets(partitions, timeout * 1000)
@@ -374,7 +390,12 @@ class Group:
         lanes = {
             f"{one.topic}/{one.partition}": max(ends[one] - known[one], 0) + stashed.get(one, 0) for one in partitions
         }
-        return Backlog(waiting=sum(lanes.values()), by_lane=lanes)
+        first = [records[0].timestamp for records in self.stash.values()]
+        starts = {one: known[one] for one in partitions if known[one] < ends[one] and one not in stashed}
+        if starts:
+            first += oldest(self._location, self._options, starts, ends, deadline)
+        age = max(time.time() - min(first) / 1000, 0.0) if first else None
+        return Backlog(waiting=sum(lanes.values()), by_lane=lanes, oldest_age=age)
 
     def close(self, timeout: float) -> None:
         """Commit, leave, disconnect.
@@ -383,7 +404,8 @@ class Group:
             BrokerError: What was settled could not be committed; it comes again.
         """
         deadline = time.monotonic() + timeout
-        error = self.commit(timeout * 0.6)
+        unsaved = self.commits.unsaved
+        error = self.commit(timeout * 0.6, last=True)
         self._fence(list(self.claims))
         left = max(deadline - time.monotonic(), 0.1)
         try:
@@ -391,10 +413,5 @@ class Group:
                 self._consumer.close(autocommit=False, timeout_ms=min(left, 5.0) * 1000)
         finally:
             self._client.close()
-        if error is not None and not isinstance(error, LeaseLostError):
+        if unsaved and error is not None and not isinstance(error, LeaseLostError):
             raise error
-
-
-def _still_ours(error: BaseException) -> bool:
-    inner = error.args[0] if error.args else None
-    return isinstance(error, native.RebalanceInProgressError) or isinstance(inner, native.RebalanceInProgressError)

@@ -130,6 +130,21 @@ def _read(
     return sorted((record for records in kept.values() for record in records), key=_order)
 
 
+def oldest(
+    location: Location,
+    options: Mapping[str, object],
+    starts: Mapping[Any, int],
+    ends: Mapping[Any, int],
+    deadline: float,
+) -> list[int]:
+    """Give the timestamps, in milliseconds, of the first record of each partition from where it begins."""
+    with _reader(location, options, max(deadline - time.monotonic(), 0.1)) as consumer:
+        consumer.assign(list(starts))
+        for one, start in starts.items():
+            consumer.seek(one, start)
+        return [record.timestamp for record in _read(consumer, list(starts), ends, 1, None, deadline)]
+
+
 def entities(location: Location, options: Mapping[str, object]) -> Sequence[str]:
     """Give the names of the topics that we may see."""
     config = given.client_config(location, options)

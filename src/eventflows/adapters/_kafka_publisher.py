@@ -25,7 +25,7 @@ from eventflows.errors import (
     TooLargeError,
 )
 from eventflows.message import Message
-from eventflows.protocols import Capabilities, Location, Pending, PublishResult
+from eventflows.protocols import Capabilities, Location, Pending, Publisher, PublishResult
 
 MAX_BYTES: Final = 1_000_000
 """Body, key and headers; a topic takes batches of 1,048,588 bytes by default (its config `max.message.bytes`)."""
@@ -101,19 +101,11 @@ class KafkaPublisher:
 
         with self._lock:
             self._drop(1.0)
-            compression = self._options.get("compression", "none")
-            config = given.client_config(self._location, self._options) | {
-                "acks": "all",
+            config = self.config(timeout) | {
                 "enable_idempotence": False,
                 "max_in_flight_requests_per_connection": 1,  # more would let a retried batch overtake: order per key
-                "compression_type": None if compression == "none" else compression,
-                "linger_ms": int(float(str(self._options.get("linger", 0))) * 1000),
-                "batch_size": 131_072,
-                "max_request_size": MAX_BYTES + 48_000,
-                "max_block_ms": int(min(METADATA_SECONDS, timeout) * 1000),
                 "request_timeout_ms": 10_000,
                 "delivery_timeout_ms": 30_000,
-                "allow_auto_create_topics": False,
             }
             self._producer, _ = build(KafkaProducer, config, self._location.text, timeout)
             self._closed = False
@@ -122,6 +114,47 @@ class KafkaPublisher:
             except BrokerError:
                 self._drop(0.0)
                 raise
+
+    def config(self, timeout: float) -> dict[str, Any]:
+        """Give what every producer of ours is told; reads secrets and files.
+
+        Raises:
+            ConfigError: A secret, a CA or a certificate cannot be read.
+        """
+        compression = self._options.get("compression", "none")
+        return given.client_config(self._location, self._options) | {
+            "acks": "all",
+            "compression_type": None if compression == "none" else compression,
+            "linger_ms": int(float(str(self._options.get("linger", 0))) * 1000),
+            "batch_size": 131_072,
+            "max_request_size": MAX_BYTES + 48_000,
+            "max_block_ms": int(min(METADATA_SECONDS, timeout) * 1000),
+            "allow_auto_create_topics": False,
+        }
+
+    @property
+    def where(self) -> str:
+        """The destination's URL, shown."""
+        return self._location.text
+
+    @property
+    def cluster(self) -> str | None:
+        """The id of the cluster; None: not connected, or it does not say."""
+        found: str | None = None if self._producer is None else self._producer._metadata.cluster_id
+        return found
+
+    def transact(
+        self, parts: Sequence[tuple[Publisher, Sequence[Message]]], position: object, *, timeout: float = 30.0
+    ) -> list[PublishResult]:
+        """Publish and commit as one."""
+        from eventflows.adapters._kafka_transactions import Position
+
+        assert isinstance(position, Position)  # noqa: S101 - for the type checker: as of claim_position
+        records: list[tuple[str, dict[str, Any] | BrokerError]] = []
+        for publisher, messages in parts:
+            assert isinstance(publisher, KafkaPublisher)  # noqa: S101 - for the type checker: as share_transactions saw
+            records += [(publisher._topic, _record(message)) for message in messages]
+        return position.transactor.transact(records, position, timeout)
 
     def _find_topic(self, producer: Any) -> None:  # noqa: ANN401 - the client's own
         try:

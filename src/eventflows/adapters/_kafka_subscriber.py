@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from eventflows.adapters._kafka_chunks import KafkaChunk, split
+from eventflows.adapters._kafka_publisher import KafkaPublisher
 from eventflows.errors import (
     CapabilityError,
     ClosedError,
@@ -16,13 +17,11 @@ from eventflows.errors import (
 )
 from eventflows.message import Chunk, Delivery, Lane
 from eventflows.policy import Settlement, Verdict
-from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Location, SettleFailure
+from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Gap, Location, Publisher, SettleFailure
 
 if TYPE_CHECKING:
     from eventflows.adapters._kafka_group import Group
-
-JOINING: Final = 0.1
-"""Seconds of one poll, at least, while the group settles: with less kafka-python never joins."""
+    from eventflows.adapters._kafka_transactions import Transactor
 
 
 class KafkaSubscriber:
@@ -41,6 +40,8 @@ class KafkaSubscriber:
         self._location = location
         self._options = options
         self._group: Group | None = None
+        self._gaps: list[Gap] = []
+        self._transactor: Transactor | None = None
         self._closed = False
         self._woken = False
         self._owner = threading.Lock()
@@ -56,8 +57,9 @@ class KafkaSubscriber:
         if self._group is not None:
             group, self._group = self._group, None
             self.ready = False
+            self._gaps += group.gaps()
             group.close(5.0)
-        self._group = Group(self._location, self._options, timeout)
+        self._group = Group(self._location, self._options, timeout, self._transactor)
         self._closed = False
 
     def _opened(self, timeout: float) -> Group:
@@ -69,7 +71,7 @@ class KafkaSubscriber:
         return self._group
 
     def receive(self, limit: int, *, max_bytes: int, timeout: float, skip: Collection[Lane] = ()) -> Sequence[Chunk]:
-        """Take messages; the client's own fetches are bounded by 8 MiB, and wait while their lane is skipped."""
+        """Take messages; the client's own fetches are bounded by 4 MiB, and wait while their lane is skipped."""
         with self._owner:
             deadline = time.monotonic() + timeout
             group = self._opened(max(timeout, 5.0))
@@ -82,7 +84,7 @@ class KafkaSubscriber:
                 if self._woken or self._closed:
                     break
                 left = deadline - time.monotonic()
-                group.poll(limit, max(left, 0.0) if group.settled else max(left, JOINING), skip, lambda: self._woken)
+                group.poll(limit, max(left, 0.0), skip, lambda: self._woken)
                 self.ready = group.joined
                 if limit and (chunks := self._from_stash(group, limit, max_bytes, skip)):
                     return chunks
@@ -133,7 +135,7 @@ class KafkaSubscriber:
                 touched.append((chunk, start, stop))
                 count += stop - start
         if self._group is not None and not self._closed:
-            self._group.note(count)
+            self._group.commits.note(count)
             if durable and touched:
                 failures += self._confirm(self._group, touched, failures, timeout)
         return failures
@@ -164,12 +166,11 @@ class KafkaSubscriber:
         timeout: float,
     ) -> list[SettleFailure]:
         error = group.commit(timeout)
-        if error is None:
-            return []
         told = {id(failure.delivery) for failure in failures}
         return [
-            SettleFailure(one, _lost(one) if chunk.claim.lane.lost else error)
+            SettleFailure(one, _lost(one) if error is None or chunk.claim.lane.lost else error)
             for chunk, start, stop in touched
+            if error is not None or chunk.claim.lane.lost
             for one in chunk[start:stop]
             if id(one) not in told
         ]
@@ -193,6 +194,40 @@ class KafkaSubscriber:
         """Say what waits on the partitions of all topics; what is held by this member is not counted."""
         with self._owner:
             return self._opened(timeout).backlog(timeout)
+
+    def gaps(self) -> Sequence[Gap]:
+        """Say what retention, or somebody else, removed before it was read."""
+        found, self._gaps = self._gaps, []
+        return found + ([] if self._group is None else self._group.gaps())
+
+    def share_transactions(self, publishers: Sequence[Publisher]) -> None:
+        """Commit positions from now on only together with outputs."""
+        from eventflows.adapters._kafka_transactions import Transactor
+
+        where = self._location.text
+        with self._owner:
+            cluster = self._opened(30.0).cluster
+            for publisher in publishers:
+                if not isinstance(publisher, KafkaPublisher) or cluster is None or publisher.cluster != cluster:
+                    raise CapabilityError(
+                        f'{where}: guarantee="exactly-once" needs outputs and dead letters on the same Kafka cluster. '
+                        "Choose destinations there, or leave guarantee= out."
+                    )
+            if self._options.get("isolation", "read_committed") != "read_committed":
+                raise CapabilityError(f'{where}: guarantee="exactly-once" needs isolation=read_committed.')
+            first = publishers[0]
+            assert isinstance(first, KafkaPublisher)  # noqa: S101 - for the type checker: looked at above
+            self._transactor = Transactor(first.config(30.0), first.where, str(self._options["group"]))
+            self._open(30.0)
+
+    def claim_position(self, settlements: Sequence[Settlement]) -> object | None:
+        """Give what `transact` of the destination commits; None: nothing is new."""
+        from eventflows.adapters._kafka_transactions import TransactedCommits
+
+        group = self._group
+        if group is None or not isinstance(group.commits, TransactedCommits):
+            return None
+        return group.commits.claim(settlements)
 
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
         """Look at what waits from the group's position on, without joining it."""
@@ -227,8 +262,12 @@ class KafkaSubscriber:
         try:
             group, self._group = self._group, None
             self._woken = self.ready = False
-            if group is not None:
-                group.close(timeout)
+            try:
+                if group is not None:
+                    group.close(timeout)
+            finally:
+                if self._transactor is not None:
+                    self._transactor.close()
         finally:
             if mine:
                 self._owner.release()

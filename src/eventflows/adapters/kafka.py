@@ -45,6 +45,7 @@ CAPABILITIES: Final = Capabilities(
     publish_window=5,
     max_receive=2000,
     max_publish_bytes=MAX_BYTES,
+    transactions=True,
 )
 
 

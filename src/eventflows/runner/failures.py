@@ -14,7 +14,7 @@ from eventflows.policy import Verdict
 from eventflows.protocols import Capabilities
 from eventflows.runner.dispatch import Dispatch
 from eventflows.runner.held import SENDING, WAITING, Held
-from eventflows.runner.outbox import Outbox
+from eventflows.runner.outbox import Place
 from eventflows.runner.outcome import Decision, dead_letter_action, decide, detail_of
 from eventflows.runner.outputs import cut_down, dead_letter_copy
 from eventflows.runner.plan import Plan
@@ -46,7 +46,7 @@ class Failures:
         *,
         dispatch: Dispatch,
         settling: Settling,
-        letters: Outbox | None,
+        letters: Place | None,
         observers: Observers,
         tally: Tally,
         halt: Callable[[RunError], None],

@@ -19,9 +19,9 @@ from eventflows.errors import (
 )
 from eventflows.observe import Observers
 from eventflows.observe.logging import LoggingObserver
-from eventflows.protocols import Capabilities, Publisher, Subscriber
+from eventflows.protocols import Capabilities, Publisher, Subscriber, TransactionalSource
 from eventflows.runner.inbox import Inbox
-from eventflows.runner.outbox import Outbox
+from eventflows.runner.outbox import Outbox, Place
 from eventflows.runner.outcome import dead_letter_action
 from eventflows.runner.outputs import Packer, id_prefix
 from eventflows.runner.plan import Plan
@@ -29,6 +29,7 @@ from eventflows.runner.pump import Pump
 from eventflows.runner.result import RunResult, Tally
 from eventflows.runner.runs import Worker
 from eventflows.runner.staff import start_workers
+from eventflows.runner.transactions import Letters, Transactions
 
 CLOSE_SECONDS: Final = 10.0
 LOOK_FOR_SIGNALS: Final = 0.25
@@ -49,11 +50,12 @@ def check(plan: Plan, source: Capabilities, destination: Capabilities | None) ->
         )
     if plan.guarantee == "exactly-once":
         able = source.transactions and destination is not None and destination.transactions
-        raise CapabilityError(
-            f'flow {plan.name}: guarantee="exactly-once" needs a source and a destination that share transactions, '
-            f"and {plan.source if not able else 'this version of eventflows'} has none. Leave it out: "
-            "output ids are deterministic, so what reads them can drop repeats."
-        )
+        if not able:
+            raise CapabilityError(
+                f'flow {plan.name}: guarantee="exactly-once" needs a source and a destination that share transactions, '
+                f"and {plan.source if not source.transactions else plan.destination or 'a missing destination'} has "
+                "none. Leave it out: output ids are deterministic, so what reads them can drop repeats."
+            )
     keyless = plan.key is None and source.ordering == "none"
     if destination is not None and destination.needs_key and keyless:
         raise CapabilityError(
@@ -137,10 +139,9 @@ class Runner:
         letters = self._open(plan.dead_letter_publisher, stack)
         check(plan, subscriber.capabilities, publisher.capabilities if publisher else None)
         self._warn(subscriber.capabilities)
+        outbox, dead = self._boxes(subscriber, publisher, letters)
         workers = self._workers(publisher)
         stack.callback(self._end_workers, workers)
-        outbox = self._outbox(publisher, plan.destination, "outputs")
-        dead = self._outbox(letters, plan.dead_letter, "dead letters")
         pump = Pump(
             plan,
             subscriber,
@@ -231,6 +232,30 @@ class Runner:
         publisher.open()
         stack.callback(self._close_publisher, publisher)
         return publisher
+
+    def _boxes(
+        self, subscriber: Subscriber, publisher: Publisher | None, letters: Publisher | None
+    ) -> tuple[Place | None, Place | None]:
+        """Say where outputs and dead-letter copies go: each its own way, or together with the position."""
+        plan = self.plan
+        if plan.guarantee != "exactly-once" or publisher is None:
+            return self._outbox(publisher, plan.destination, "outputs"), self._outbox(
+                letters, plan.dead_letter, "dead letters"
+            )
+        assert isinstance(subscriber, TransactionalSource)  # noqa: S101 - for the type checker: `check` has looked
+        subscriber.share_transactions([publisher] if letters is None else [publisher, letters])
+        box = Transactions(
+            publisher,
+            place=plan.destination or "",
+            timeout=plan.publish_timeout,
+            post=self._inbox.post,
+            ring=self._inbox.ring,
+            name=f"eventflows {plan.name} transactions",
+            clock=plan.clock,
+        )
+        if letters is not None:
+            box.letters = Letters(box, letters, plan.dead_letter or "")
+        return box, box.letters
 
     def _outbox(self, publisher: Publisher | None, place: str | None, what: str) -> Outbox | None:
         if publisher is None:

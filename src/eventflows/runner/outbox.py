@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
 
@@ -31,11 +31,31 @@ MOST_MESSAGES: Final = 1000
 OWN_FAULT: Final = (TooLargeError, InvalidMessageError)
 
 
+class Place(Protocol):
+    """Where parcels are put, to be published."""
+
+    place: str
+    """The URL, as shown in logs."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of bodies that are not confirmed."""
+
+    def put(self, parcels: Sequence[Parcel]) -> None:
+        """Hand over parcels."""
+
+    def stop(self, *, abandon: bool) -> None:
+        """End, once everything is confirmed; at once when what is left is given up."""
+
+    def join(self, timeout: float) -> None:
+        """Wait for its end, at most `timeout` seconds."""
+
+
 @attrs.frozen
 class Confirmed:
     """Parcels whose messages the destination has, all of them."""
 
-    outbox: Outbox
+    outbox: Place
     parcels: Sequence[Parcel]
     count: int
 
@@ -44,7 +64,7 @@ class Confirmed:
 class Unpublishable:
     """An input with an output that can never be published."""
 
-    outbox: Outbox
+    outbox: Place
     held: Held
     index: int
     message: Message
@@ -66,7 +86,7 @@ class Trouble:
 class Discarded:
     """Outputs that were not published, because their input is not ours any more."""
 
-    outbox: Outbox
+    outbox: Place
     held: Held
     index: int
     count: int

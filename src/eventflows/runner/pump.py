@@ -16,18 +16,19 @@ from eventflows.errors import (
 from eventflows.message import Chunk, Lane
 from eventflows.observe import Observers
 from eventflows.policy import Settlement, Verdict
-from eventflows.protocols import Subscriber
+from eventflows.protocols import Expiring, Subscriber
 from eventflows.runner.dispatch import STUCK_SECONDS, Dispatch
 from eventflows.runner.failures import Failures
 from eventflows.runner.hands import Hands
 from eventflows.runner.held import GONE, SENDING, WAITING, Held, Span
 from eventflows.runner.inbox import Inbox
 from eventflows.runner.leases import Leases
-from eventflows.runner.outbox import Confirmed, Discarded, Event, Outbox, Trouble, Unpublishable
+from eventflows.runner.outbox import Confirmed, Discarded, Event, Place, Trouble, Unpublishable
 from eventflows.runner.plan import Plan
 from eventflows.runner.result import Tally
 from eventflows.runner.runs import Parcel, Report, Worker
 from eventflows.runner.settling import Settling
+from eventflows.runner.transactions import Transactions, TransactionSettling
 
 _log: Final = logging.getLogger("eventflows")
 
@@ -66,8 +67,8 @@ class Pump:
         subscriber: Subscriber,
         workers: Sequence[Worker],
         *,
-        outbox: Outbox | None,
-        letters: Outbox | None,
+        outbox: Place | None,
+        letters: Place | None,
         observers: Observers,
         tally: Tally,
         inbox: Inbox,
@@ -77,6 +78,7 @@ class Pump:
         self._plan = plan
         self._clock = plan.clock
         self._subscriber = subscriber
+        self._expiring = subscriber if isinstance(subscriber, Expiring) else None
         self._outbox = outbox
         self._letters = letters
         self._observers = observers
@@ -88,7 +90,8 @@ class Pump:
         self._order = plan.order or ("none" if subscriber.capabilities.ordering == "none" else "key")
         self._dispatch = Dispatch(workers, self._order, batch=plan.batch, batch_wait=plan.batch_wait)
         self._leases = Leases(self._lost, plan.clock)
-        self._settling = Settling(gone=self._gone, lost=self._lost, failed=self._unsettled)
+        self._transactions = outbox if isinstance(outbox, Transactions) else None
+        self._settling = self._make_settling()
         self._failures = Failures(
             plan,
             subscriber.capabilities,
@@ -107,6 +110,11 @@ class Pump:
         self.draining = False
         self.error: Exception | None = None
         """Why the run ends, when it does not end well."""
+
+    def _make_settling(self) -> Settling:
+        if self._transactions is None:
+            return Settling(gone=self._gone, lost=self._lost, failed=self._unsettled)
+        return TransactionSettling(self._transactions, gone=self._gone, lost=self._lost, failed=self._unsettled)
 
     @property
     def ended(self) -> bool:
@@ -133,6 +141,8 @@ class Pump:
                 self._handle(event)
             if self.draining and not self._at_most_once:
                 self.hand_back()
+            if self._transactions is not None:
+                self._transactions.turn(self._subscriber)
             self._settle()
             now = self._clock.now()
             self._dispatch.unpark(now)
@@ -150,6 +160,9 @@ class Pump:
         spans = self._dispatch.take_all()
         if self._subscriber.capabilities.release != "never":
             self._settling.say(Verdict.RELEASE, spans)
+        if self._transactions is not None and not self._dispatch.running and not self._inbox:
+            for held, start, stop in self._transactions.abandon():
+                held.mark(start, stop, WAITING)
 
     def give_up(self) -> None:
         """Hand back all that is left, begun or not; the last thing before the subscriber closes."""
@@ -227,6 +240,7 @@ class Pump:
         finally:
             self._inbox.listen(None)
         self._serviced = self._clock.now()
+        self._tell_gaps()
         for chunk in chunks:
             self._take(chunk)
 
@@ -234,6 +248,12 @@ class Pump:
         """Keep the membership alive while nothing may be received."""
         self._subscriber.receive(0, max_bytes=0, timeout=0.0)
         self._serviced = self._clock.now()
+        self._tell_gaps()
+
+    def _tell_gaps(self) -> None:
+        if self._expiring is not None:
+            for gap in self._expiring.gaps():
+                self._observers.tell("gap", lane=gap.lane, first=gap.first, last=gap.last)
 
     def _take(self, chunk: Chunk) -> None:
         held = self._hands.take(chunk, self._clock.now())
@@ -243,6 +263,8 @@ class Pump:
             self._acknowledge_first(held)
             return
         self._leases.add(held)
+        if self._transactions is not None:
+            self._transactions.received(held)
         if chunk.attempt <= self._plan.retry.attempts:
             self._dispatch.add(held, 0, held.left)
             return
@@ -288,7 +310,7 @@ class Pump:
             case Discarded(_, held, index, count):
                 self._discarded(held, index, count)
 
-    def _halt_for_destination(self, outbox: Outbox, error: Exception) -> None:
+    def _halt_for_destination(self, outbox: Place, error: Exception) -> None:
         halted = HaltedError(
             f"flow {self._plan.name}: {outbox.place} refuses everything ({type(error).__name__}: {error}). "
             "No input was acknowledged without its outputs; mend the destination and start again."
@@ -333,7 +355,7 @@ class Pump:
         reason = "its input is not ours any more"
         self._observers.tell("discarded", delivery=held.chunk[index], count=count, reason=reason)
 
-    def _confirmed(self, outbox: Outbox, parcels: Sequence[Parcel], count: int) -> None:
+    def _confirmed(self, outbox: Place, parcels: Sequence[Parcel], count: int) -> None:
         self._refused = False
         letters = outbox is self._letters
         if not letters:
@@ -344,7 +366,7 @@ class Pump:
                 continue
             if letters:
                 self._failures.copied(parcel.held, parcel.start)
-            self._settling.ack((parcel.held, parcel.start, parcel.stop))
+            self._settling.confirmed((parcel.held, parcel.start, parcel.stop))
 
     def _lane_gone(self, lane: Lane) -> None:
         self._observers.tell("lane_lost", lane=lane)
@@ -433,3 +455,5 @@ class Pump:
         self._dispatch.forget_lost()
         self._settling.forget()
         self._leases.forget()
+        if self._transactions is not None:
+            self._transactions.forget()

@@ -38,22 +38,26 @@ class Settling:
 
     def ack(self, span: Span) -> None:
         """Say that a stretch is done."""
-        for held, start, stop in _ours(span):
+        for held, start, stop in ours(span):
             if held.acked:
                 self._gone(Verdict.ACK, (held, start, stop))
                 continue
             held.mark(start, stop, SETTLING)
             join(self._acks, held, start, stop)
 
+    def confirmed(self, span: Span) -> None:
+        """Say that a stretch is done, its outputs and copies being where they belong."""
+        self.ack(span)
+
     def say(
         self, verdict: Verdict, spans: list[Span], *, delay: float = 0.0, reason: str = "", detail: str = ""
     ) -> None:
         """Say another verdict; those said first are carried out first."""
-        ours = [part for span in spans for part in _ours(span)]
-        for held, start, stop in ours:
+        said = [part for span in spans for part in ours(span)]
+        for held, start, stop in said:
             held.mark(start, stop, SETTLING)
-        if ours:
-            self._others.append((verdict, ours, delay, reason, detail))
+        if said:
+            self._others.append((verdict, said, delay, reason, detail))
 
     def forget(self) -> None:
         """Forget all of it: the broker has taken everything back."""
@@ -98,7 +102,7 @@ class Settling:
         self._acks, self._others = [], []
         alive = []
         for verdict, spans, delay, reason, detail in said:
-            kept = [part for span in spans for part in _ours(span)]
+            kept = [part for span in spans for part in ours(span)]
             if kept:
                 alive.append((verdict, kept, delay, reason, detail))
         return alive
@@ -134,7 +138,8 @@ class Settling:
         return kept
 
 
-def _ours(span: Span) -> list[Span]:
+def ours(span: Span) -> list[Span]:
+    """Give what of a stretch is not settled and not lost."""
     held, start, stop = span
     if not held.lost and GONE not in held.state[start:stop]:
         return [span]
