@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventflows.testing import AdapterConformance, RunnerConformance
-from servicebus_harness import ServiceBusHarness, SubscriptionHarness
+from servicebus_harness import ServiceBusHarness, SessionHarness, SubscriptionHarness
 
 # The vendor's client leaves sockets for the collector when a connection was cut under it.
 pytestmark = [
@@ -25,6 +25,20 @@ class TestServiceBusSubscription(AdapterConformance):
     """A subscription of a topic."""
 
     harness = SubscriptionHarness
+
+
+@pytest.mark.trial
+class TestServiceBusSessions(AdapterConformance):
+    """A queue with sessions."""
+
+    harness = SessionHarness
+
+
+@pytest.mark.trial
+class TestRunnerOnServiceBusSessions(RunnerConformance):
+    """The runner, over a queue with sessions."""
+
+    harness = SessionHarness
 
 
 @pytest.mark.trial
