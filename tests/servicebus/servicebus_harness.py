@@ -249,7 +249,7 @@ class _Keyed:
         keyed = []
         for message in batch:
             self._count += 1
-            keyed.append(attrs.evolve(message, key=f"own-{self._count % 3}") if message.key is None else message)
+            keyed.append(attrs.evolve(message, key=f"own-{self._count % 4}") if message.key is None else message)
         return keyed
 
     def send(self, batch: Sequence[Message]) -> Pending:
@@ -270,6 +270,12 @@ class SessionHarness(ServiceBusHarness):
     """A queue with sessions."""
 
     name = "servicebus with sessions"
+    allowed_skips: ClassVar[Mapping[str, str] | None] = {
+        **{case: why for case, why in SKIPS.items() if "order of keys" not in why},
+        "C59": "shows the messages of a session to its owner only",
+        "R23": "shows the messages of a session to its owner only",
+    }
+    quiet = 1.5  # a session is searched and attached before its first message comes
     source_options: ClassVar[Mapping[str, object]] = {"sessions": 4, "session_idle": 0.3}
 
     def create(self, name: str) -> None:

@@ -78,7 +78,6 @@ class ServiceBusSessionSubscriber(Reader):
             raise ConfigError(f"{self._place.text} has no sessions; leave sessions= out.")
         self._table = Table(float(str(self._options.get("session_idle", SESSION_IDLE))))
         self._seats = [self._seat(self._table) for _ in range(self._most)]
-        self.ready = True
 
     def _seat(self, table: Table) -> Seat:
         return Seat(table, SessionLink(self._place, self._options))
@@ -127,7 +126,8 @@ class ServiceBusSessionSubscriber(Reader):
             table.changed.notify_all()
             while True:
                 self._replace_hanging(table)
-                chunks = self._handed(limit, max_bytes, skip)
+                chunks = self._handed(table, limit, max_bytes, skip)
+                self.ready = table.silent or not table.wanted  # a flow is not idle while sessions may be found
                 if chunks:
                     return chunks
                 if table.error is not None and limit > 0:
@@ -147,15 +147,30 @@ class ServiceBusSessionSubscriber(Reader):
                 seat.abandon()
                 self._seats[at] = self._seat(table)
 
-    def _handed(self, limit: int, max_bytes: int, skip: Collection[Lane]) -> list[Chunk]:
-        """Hand out what is at hand, in turns."""
+    def _handed(self, table: Table, limit: int, max_bytes: int, skip: Collection[Lane]) -> list[Chunk]:
+        """Hand out what is at hand, in turns.
+
+        While more sessions may be found each gives its share only of what may be in flight: its messages run one
+        after another, and more of them would keep the others out.
+        """
+        ready = [
+            (seat, seat.claim)
+            for seat in self._seats
+            if seat.claim is not None and seat.claim.ahead and seat.claim.lane not in skip
+        ]
+        held = sum(len(found[1].held) for found in self._claims.values())
+        share = max((limit + held) // self._most, 1)
+        chunks = self._shared(ready, limit, max_bytes, share)
+        if not chunks and (table.silent or not table.seeking):
+            chunks = self._shared(ready, limit, max_bytes, limit + held)
+        return chunks
+
+    def _shared(self, ready: Sequence[tuple[Seat, Claim]], limit: int, max_bytes: int, share: int) -> list[Chunk]:
         chunks: list[Chunk] = []
-        for seat in list(self._seats):
-            claim = seat.claim
-            if limit <= 0 or claim is None or not claim.ahead or claim.lane in skip or claim.lane.lost:
-                continue
+        for seat, claim in ready:
             taken: list[Native] = []
-            while claim.ahead and len(taken) < limit:
+            most = min(limit, share - len(claim.held))
+            while claim.ahead and len(taken) < most:
                 size = len(body_of(claim.ahead[0]))
                 if size > max_bytes and (taken or chunks):
                     break
