@@ -275,6 +275,7 @@ class SessionHarness(ServiceBusHarness):
         "C59": "shows the messages of a session to its owner only",
         "R23": "shows the messages of a session to its owner only",
     }
+    patience = 60.0  # the messages of one session run one after another
     quiet = 1.5  # a session is searched and attached before its first message comes
     source_options: ClassVar[Mapping[str, object]] = {"sessions": 4, "session_idle": 0.3}
 

@@ -161,7 +161,7 @@ class ServiceBusSessionSubscriber(Reader):
         held = sum(len(found[1].held) for found in self._claims.values())
         share = max((limit + held) // self._most, 1)
         chunks = self._shared(ready, limit, max_bytes, share)
-        if not chunks and (table.silent or not table.seeking):
+        if not chunks and (table.silent or all(seat.claim is not None for seat in self._seats)):
             chunks = self._shared(ready, limit, max_bytes, limit + held)
         return chunks
 
