@@ -41,7 +41,9 @@ CLASSES: Final[Mapping[str, Row]] = {
     "EventHubError": (BrokerError, True, "Correct what the text names."),
     # azure.core.exceptions, raised by credentials and stores
     "ClientAuthenticationError": (AuthenticationError, False, _CREDENTIALS),
+    "ResourceNotFoundError": (NotFoundError, False, "Create the container of the checkpoints, or correct its URL."),
     "AzureError": (BrokerError, True, "Correct what the text names."),
+    "OperationalError": (BrokerError, True, _AGAIN),  # of a SQLite file that is locked for too long
     # What the client's AMQP layer and the loop let through
     "TimeoutError": (OutcomeUnknownError, True, _AGAIN),
     "OSError": (ConnectionFailedError, True, _REACH),
@@ -84,6 +86,8 @@ def translate(error: BaseException, place: str, doing: str) -> BrokerError:
         place: The hub, as shown.
         doing: What was done, such as "receive".
     """
+    if isinstance(error, BrokerError):
+        return error
     row = CONDITIONS.get(condition_of(error)) or next(
         (CLASSES[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in CLASSES),
         (BrokerError, False, "Correct what the text names."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -44,7 +45,7 @@ class SqliteStore:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._memory = None if path is not None else sqlite3.connect(":memory:", check_same_thread=False)
-        self._lock = asyncio.Lock()
+        self._lock = threading.Lock()  # memory has one connection
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -64,11 +65,10 @@ class SqliteStore:
 
     async def _run(self, work: Any) -> Any:  # noqa: ANN401 - what the work gives
         def run() -> Any:  # noqa: ANN401
-            with self._transaction() as connection:
+            with self._lock if self._memory else contextlib.nullcontext(), self._transaction() as connection:
                 return work(connection)
 
-        async with self._lock:  # memory has one connection
-            return await asyncio.to_thread(run)
+        return await asyncio.to_thread(run)
 
     async def list_ownership(
         self, fully_qualified_namespace: str, eventhub_name: str, consumer_group: str, **kwargs: object
@@ -103,12 +103,15 @@ class SqliteStore:
         values = [checkpoint[name] for name in names]
         await self._run(lambda db: db.execute(f"insert or replace into checkpoint values ({marks})", values).rowcount)  # noqa: S608
 
+    def close(self) -> None:
+        """Nothing is open between calls; memory stays as long as the object."""
+
 
 def _claim(connection: sqlite3.Connection, wanted: Row) -> Row | None:
     key = [wanted[name] for name in _KEY]
     where = " and ".join(f"{name} = ?" for name in _KEY)
     found = connection.execute(f"select etag from ownership where {where}", key).fetchone()  # noqa: S608 - names of ours
-    if found is not None and found["etag"] != wanted.get("etag"):
+    if (found and found["etag"]) != wanted.get("etag"):
         return None
     now, etag = time.time(), uuid.uuid4().hex  # the client reckons with seconds, whatever its documentation says
     values = (*key, wanted["owner_id"], now, etag)
