@@ -18,7 +18,7 @@ from eventflows.adapters._eventhubs_member import Member
 from eventflows.adapters._eventhubs_place import Place
 from eventflows.adapters._eventhubs_positions import Positions
 from eventflows.adapters._eventhubs_store import SqliteStore
-from eventflows.errors import BrokerError, ConnectionFailedError, InvalidMessageError, LeaseLostError
+from eventflows.errors import BrokerError, ConnectionFailedError, InvalidMessageError, LeaseLostError, NotFoundError
 from eventflows.policy import RetryPolicy
 from eventflows.testing.cases import PLENTY, numbered
 from eventflows.testing.conditions import wait_until
@@ -75,6 +75,13 @@ def test_reader_whose_link_never_opens_is_noticed(broker: EventHubsHarness) -> N
         broker._server.thaw("open")
         made.open()
         assert len(take(made, 6)) == 6
+
+
+def test_group_that_is_missing_is_said(broker: EventHubsHarness) -> None:
+    """The client's readers would try for ever without a word."""
+    broker._server.hub("closed", partitions=2, groups=())
+    with reading(broker, "closed", group="nobody") as made:
+        assert isinstance(failure(made), NotFoundError)
 
 
 def test_watch_is_silent_while_partitions_are_empty_or_read(broker: EventHubsHarness) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,15 +12,17 @@ from eventflows.adapters._eventhubs_errors import condition_of, translate
 from eventflows.adapters._eventhubs_place import Place, connect
 from eventflows.adapters._eventhubs_positions import Positions
 from eventflows.adapters._eventhubs_wire import Event, body_of
-from eventflows.errors import BrokerError, ConfigError, EventflowsError
+from eventflows.errors import BrokerError, ConfigError, ConnectionFailedError, EventflowsError
 from eventflows.message import Delivery
 from eventflows.protocols import Finding
 
 STOLEN: Final = "amqp:link:stolen"
 DEFAULT: Final = "$Default"
-REFUSAL: Final = 5.0
-"""Seconds in which the service refuses a reader, if it does: the client does not say that a link is open."""
+SILENCE: Final = 5.0
+"""Seconds after which a partition that was to be read from a time has nothing behind it."""
 CLOSING: Final = 3.0
+ANSWER: Final = 15.0
+"""Seconds for an answer about a partition."""
 NOBODY: Final = "eventflows-check"
 
 
@@ -58,10 +59,31 @@ def _settle(future: asyncio.Future[Any], result: object) -> None:
         future.set_result(result)
 
 
+async def refusal(client: Any, group: str, partition: str) -> Exception | None:  # noqa: ANN401 - the client
+    """Attach a reader at the end of a partition and let it go; gives what the service has against it.
+
+    The client's own readers say nothing when their link is refused: they try again for ever. So this is what tells
+    that a group is missing, or that we may not listen.
+    """
+
+    async def ignore(events: object) -> None:
+        pass
+
+    reader = client._create_consumer(group, partition, "@latest", ignore, prefetch=1)
+    opening = asyncio.ensure_future(reader._open_with_retry())
+    try:
+        await asyncio.wait([opening], timeout=ANSWER)
+        if opening.done():
+            return None if opening.cancelled() or condition_of(opening.exception()) == STOLEN else opening.exception()
+        return ConnectionFailedError(f"a reader of partition {partition} got no answer within {ANSWER:g} s.")
+    finally:
+        opening.cancel()
+        await asyncio.wait([asyncio.ensure_future(reader.close())], timeout=CLOSING)
+
+
 async def _left(client: Any) -> None:  # noqa: ANN401 - the client
-    """Close a client; one whose link was refused may wait for ever, and is left behind."""
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.close(), CLOSING)
+    """Close a client; one whose link was refused may wait for ever, whatever cancels it, and is left behind."""
+    await asyncio.wait([asyncio.ensure_future(client.close())], timeout=CLOSING)
 
 
 # Lag.
@@ -202,7 +224,7 @@ class _Peek:
 
         reading = asyncio.ensure_future(
             client.receive_batch(
-                take, on_error=refused, partition_id=partition, starting_position=begin, max_wait_time=REFUSAL,
+                take, on_error=refused, partition_id=partition, starting_position=begin, max_wait_time=SILENCE,
                 prefetch=max(self._limit, 1),
             )
         )  # fmt: skip
@@ -247,31 +269,10 @@ async def check(place: Place, options: Mapping[str, object], positions: Position
 
 
 async def _group(client: Any, place: Place, group: str, ends: Mapping[str, Mapping[str, Any]]) -> Finding:  # noqa: ANN401
-    """Attach a reader to one partition, one that has an event to give if there is any; nothing is taken."""
-    full = [one for one, said in ends.items() if not said["is_empty"]]
-    partition = full[0] if full else next(iter(ends))
-    begin = int(ends[partition]["last_enqueued_sequence_number"]) - 1
-    heard: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-    async def came(context: Any, events: Sequence[Event]) -> None:  # noqa: ANN401 - the client's
-        _settle(heard, None)
-
-    async def refused(context: Any, error: Exception) -> None:  # noqa: ANN401 - the client's
-        _settle(heard, error)
-
-    reading = asyncio.ensure_future(
-        client.receive_batch(
-            came, on_error=refused, partition_id=partition, starting_position=begin, max_wait_time=REFUSAL
-        )
-    )
-    try:
-        error = await heard
-    finally:
-        reading.cancel()
+    """Attach a reader to one partition; nothing is taken."""
+    error = await refusal(client, group, next(iter(ends)))
     if error is None:
         return Finding("ok", f"group {group} can be read")
-    if condition_of(error) == STOLEN:
-        return Finding("ok", f"group {group} can be read; a member of it reads now")
     return Finding(
         "error", f"group {group} cannot be read: {translate(error, place.text, 'receive')}",
         "Create the consumer group, or give us the right to listen.",

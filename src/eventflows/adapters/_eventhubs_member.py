@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from eventflows.adapters._eventhubs_claims import AHEAD, Claim
 from eventflows.adapters._eventhubs_errors import condition_of, translate
+from eventflows.adapters._eventhubs_look import ANSWER, CLOSING, STOLEN, refusal
 from eventflows.adapters._eventhubs_place import BALANCE, WATCH, Place, connect
 from eventflows.adapters._eventhubs_positions import Positions
 from eventflows.adapters._eventhubs_wire import Event, body_of
@@ -22,9 +23,6 @@ from eventflows.errors import ConnectionFailedError, EventflowsError
 
 PREFETCH: Final = 100
 """Events that the client fetches ahead for each partition."""
-STOLEN: Final = "amqp:link:stolen"
-ANSWER: Final = 15.0
-"""Seconds for an answer about a partition."""
 
 
 class Member:
@@ -71,7 +69,7 @@ class Member:
             load_balancing_interval=float(str(self._options.get("balance", BALANCE))),
             retry_total=0,
         )
-        await client.get_partition_ids()
+        partitions = await client.get_partition_ids()
         reading = client.receive_batch(
             self._on_events,
             on_error=self._on_error,
@@ -80,14 +78,14 @@ class Member:
             starting_position=self._options.get("from", "-1"),
             prefetch=PREFETCH,
         )
-        self._tasks = [asyncio.ensure_future(reading), asyncio.ensure_future(self._watch())]
+        self._tasks = [asyncio.ensure_future(reading), asyncio.ensure_future(self._watch(partitions))]
 
     async def leave(self) -> None:
         """Stop to read and yield the partitions."""
         for task in self._tasks[1:]:
             task.cancel()
-        if self.client is not None:
-            await self.client.close()
+        if self.client is not None:  # it may wait for ever, whatever cancels it
+            await asyncio.wait([asyncio.ensure_future(self.client.close())], timeout=CLOSING)
         for task in self._tasks:
             task.cancel()  # the client's would sleep until its next balancing
         if self._tasks:
@@ -194,7 +192,11 @@ class Member:
 
     # The watch: links that hang in their opening, and readers that stopped without a word.
 
-    async def _watch(self) -> None:
+    async def _watch(self, partitions: Sequence[str]) -> None:
+        refused = await refusal(self.client, str(self._options["group"]), partitions[0])
+        if refused is not None:
+            self.fail(refused, "receive")
+            return
         every = float(str(self._options.get("watch", WATCH)))
         while True:
             await asyncio.sleep(every)
