@@ -78,7 +78,8 @@ def report(console: Console, tallied: eventflows.RunResult, *, sent: int, unfit:
 def dead_letters() -> list[tuple[str, str, str]]:
     """Look at the dead letters, taking none: position, reason and error."""
     mark = "&" if "?" in flows.IMAGES else "?"
-    source = eventflows.open_subscriber(flows.DEAD + flows.READING if flows.DEAD else f"{flows.IMAGES}{mark}dead-letter")
+    place = flows.DEAD + flows.READING if flows.DEAD else f"{flows.IMAGES}{mark}dead-letter"
+    source = eventflows.open_subscriber(place)
     letters = source.peek(1000, timeout=10)  # type: ignore[attr-defined]
     said = [(letter.position, letter.message.headers) for letter in letters]
     return [(position, headers["ef-reason"], headers.get("ef-error", "")) for position, headers in said]

@@ -105,12 +105,18 @@ class EventHubsHarness(Harness):
         "C35": "gives partitions away through the store; test_eventhubs_faults.py takes them so, and asks the same",
         "C36": "gives partitions away through the store; test_eventhubs_kills.py asks the same of dead members",
         "C40": "has no lease that work could outlast; C43 asks for the membership",
-        "C41": "has no lease that work could outlast; C43 asks for the membership",
         "C42": "has no lease that work could outlast; C43 asks for the membership",
-        "C43": "has no generations of members that could be asked for",
+        "C45": "keeps positions in a store of ours: one settlement of several cannot be refused there",
         "C51": "gives partitions away through the store; test_eventhubs_faults.py takes them so, and asks the same",
         "C52": "keeps no positions at the service that could go with a hub",
         "C53": "counts no bytes in its client; test_eventhubs_faults.py asks for the bound of a partition's buffer",
+        "C54": "has no generations of members that could be asked for",
+        "C60": "has no lease that work could outlast; C43 asks for the membership",
+        "R08": "has no lease",
+        "R15": "has no lease",
+        "R22": "keeps positions in a store of ours: one settlement of several cannot be refused there",
+        "R30": "has no lease",
+        "R38": "has no lease that could be lost",
     }
     native_type = EventData
     patience = 30.0

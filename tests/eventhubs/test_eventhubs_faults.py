@@ -133,10 +133,11 @@ def test_store_that_cannot_be_read_raises_nothing_at_the_client(tmp_path: Path) 
 
 
 def steal(broker: EventHubsHarness, name: str) -> None:
-    """Write into the store that another member owns every partition, as one that takes them by force does."""
+    """Write into the store that another member owns the first partition, as one that takes it by force does."""
     with contextlib.closing(sqlite3.connect(f"{broker._folder}/checkpoints.db")) as store, store:
         store.execute(
-            "update ownership set owner_id = 'another', etag = 'its', last_modified_time = ? where eventhub_name = ?",
+            "update ownership set owner_id = 'another', etag = 'its', last_modified_time = ? "
+            "where partition_id = '0' and eventhub_name = ?",
             (time.time() + 60, name),
         )
 

@@ -19,7 +19,7 @@ from eventflows.protocols import Finding
 STOLEN: Final = "amqp:link:stolen"
 DEFAULT: Final = "$Default"
 SILENCE: Final = 5.0
-"""Seconds after which a partition that was to be read from a time has nothing behind it."""
+"""Seconds of silence that say something: nothing lies behind a time; or it is worth asking whether we may read."""
 CLOSING: Final = 3.0
 ANSWER: Final = 15.0
 """Seconds for an answer about a partition."""
@@ -77,7 +77,7 @@ async def refusal(client: Any, group: str, partition: str) -> Exception | None: 
             return None if opening.cancelled() or condition_of(opening.exception()) == STOLEN else opening.exception()
         return ConnectionFailedError(f"a reader of partition {partition} got no answer within {ANSWER:g} s.")
     finally:
-        opening.cancel()
+        await asyncio.wait([opening], timeout=CLOSING)  # cancelled on its way it would leave its socket open
         await asyncio.wait([asyncio.ensure_future(reader.close())], timeout=CLOSING)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from eventflows.adapters._eventhubs_claims import AHEAD, Claim
 from eventflows.adapters._eventhubs_errors import condition_of, translate
-from eventflows.adapters._eventhubs_look import ANSWER, CLOSING, STOLEN, refusal
+from eventflows.adapters._eventhubs_look import ANSWER, CLOSING, SILENCE, STOLEN, refusal
 from eventflows.adapters._eventhubs_place import BALANCE, WATCH, Place, connect
 from eventflows.adapters._eventhubs_positions import Positions
 from eventflows.adapters._eventhubs_wire import Event, body_of
@@ -89,7 +89,7 @@ class Member:
         for task in self._tasks:
             task.cancel()  # the client's would sleep until its next balancing
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
+            await asyncio.wait(self._tasks, timeout=CLOSING)
         for claim in self._ended:
             await self._discount(claim)
 
@@ -193,11 +193,13 @@ class Member:
     # The watch: links that hang in their opening, and readers that stopped without a word.
 
     async def _watch(self, partitions: Sequence[str]) -> None:
-        refused = await refusal(self.client, str(self._options["group"]), partitions[0])
-        if refused is not None:
-            self.fail(refused, "receive")
-            return
         every = float(str(self._options.get("watch", WATCH)))
+        await asyncio.sleep(min(SILENCE, every))
+        if not any(claim.waiting or claim.watermark for claim in self.claims.values()):
+            refused = await refusal(self.client, str(self._options["group"]), partitions[0])
+            if refused is not None:
+                self.fail(refused, "receive")
+                return
         while True:
             await asyncio.sleep(every)
             for claim in list(self.claims.values()):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from eventflows.errors import ConfigError
@@ -45,7 +45,7 @@ class SqliteStore:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._memory = None if path is not None else sqlite3.connect(":memory:", check_same_thread=False)
-        self._lock = threading.Lock()  # memory has one connection
+        self._thread: ThreadPoolExecutor | None = None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -65,10 +65,12 @@ class SqliteStore:
 
     async def _run(self, work: Any) -> Any:  # noqa: ANN401 - what the work gives
         def run() -> Any:  # noqa: ANN401
-            with self._lock if self._memory else contextlib.nullcontext(), self._transaction() as connection:
+            with self._transaction() as connection:
                 return work(connection)
 
-        return await asyncio.to_thread(run)
+        if self._thread is None:  # one only: memory has one connection
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="eventflows-checkpoints")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     async def list_ownership(
         self, fully_qualified_namespace: str, eventhub_name: str, consumer_group: str, **kwargs: object
@@ -104,7 +106,10 @@ class SqliteStore:
         await self._run(lambda db: db.execute(f"insert or replace into checkpoint values ({marks})", values).rowcount)  # noqa: S608
 
     def close(self) -> None:
-        """Nothing is open between calls; memory stays as long as the object."""
+        """Let its thread go; memory stays as long as the object."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=False)
 
 
 def _claim(connection: sqlite3.Connection, wanted: Row) -> Row | None:
