@@ -23,6 +23,9 @@ demo-sqs: .venv/.dev ## The same through Amazon SQS, on a local server (needs Ja
 demo-servicebus: .venv/.dev ## The same through Azure Service Bus, on the tests' stand-in
 	$(BIN)/python examples/digits/demo_servicebus.py
 
+demo-eventhubs: .venv/.dev ## The same through Azure Event Hubs, on the tests' stand-in
+	$(BIN)/python examples/digits/demo_eventhubs.py
+
 test: .venv/.dev ## Run the tests that are quick
 	$(BIN)/python -m pytest -n $(JOBS) -m "not trial and not broker"
 
