@@ -3,15 +3,17 @@
 Names:
     A *queue* is Service Bus's; a *topic* is read through a *subscription*. A *lease* is a lock, of the length that
     the queue or subscription has. The *key* of a message is its session id, its *id* the message id, which is what
-    duplicate detection looks at. An *attempt* is the delivery count, plus one. *Dead letters* are the sub-queue.
+    duplicate detection looks at. A *lane* is a session. An *attempt* is the delivery count, plus one. *Dead
+    letters* are the sub-queue.
 
 Guarantees:
     At least once. A verdict is confirmed by the service when `settle` returns. Nothing is fetched ahead: what the
     service sends beside a `receive` goes back at once, free of charge. Closing hands back everything that is held.
+    With `sessions=` each session is a lane, in order; up to 48 of its messages are fetched ahead, under its own lock.
 
 Cannot:
-    RETRY is at once: delays are waited in this process. A release counts as a delivery. Entities with sessions are
-    refused. A backlog is counted by looking, up to 1000 messages, and there are no transactions.
+    RETRY is at once: delays are waited in this process. A release counts as a delivery. A backlog is counted by
+    looking, up to 1000 messages; of sessions there is none. There are no transactions.
 
 Limits:
     A message has at most 256 KiB on Basic and Standard and up to 100 MB on Premium; the link says which. A lock lasts

@@ -1,0 +1,80 @@
+"""`check` of a source on the stand-in: one finding for each thing that can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from amqp import AzureServer
+from eventflows import Message, Secret
+from eventflows.locate import open_publisher, open_subscriber
+from eventflows.policy import Settlement, Verdict
+from eventflows.protocols import Checkable
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[AzureServer]:
+    """A stand-in with a queue, and one of sessions."""
+    with AzureServer() as server:
+        server.queue("plain")
+        server.queue("ordered", sessions=True)
+        server.queue("full")
+        yield server
+
+
+def found(azure: AzureServer, name: str, options: Mapping[str, object] | None = None) -> list[tuple[str, str]]:
+    """Check a source; gives level and text of each finding."""
+    secret = Secret(azure.connection_string)
+    made = open_subscriber(f"servicebus://{azure.host}/{name}", **{"connection_string": secret, **(options or {})})
+    assert isinstance(made, Checkable)
+    return [(one.level, f"{one.text} {one.fix}") for one in made.check()]
+
+
+def test_a_queue_is_found_well_when_it_can_be_read(azure: AzureServer) -> None:
+    """It is there, has no sessions, and no dead letters wait."""
+    assert [level for level, _ in found(azure, "plain")] == ["ok", "ok"]
+
+
+def test_a_queue_of_sessions_is_found_well_when_they_are_asked_for(azure: AzureServer) -> None:
+    """It is there, and has sessions."""
+    assert [level for level, _ in found(azure, "ordered", {"sessions": 2})] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "fix"), [("ordered", {}, "Give sessions="), ("plain", {"sessions": 2}, "Leave sessions= out")]
+)
+def test_sessions_are_told_when_they_do_not_match(
+    azure: AzureServer, name: str, options: Mapping[str, object], fix: str
+) -> None:
+    """The finding says which option to give, or to leave out."""
+    [(level, text)] = found(azure, name, options)
+    assert level == "error"
+    assert fix in text
+
+
+def test_a_missing_queue_is_told(azure: AzureServer) -> None:
+    """With what to do about it."""
+    [(level, text)] = found(azure, "nobody-made-this")
+    assert (level, "Create it" in text) == ("error", True)
+
+
+def test_a_wrong_key_is_told_without_it(azure: AzureServer) -> None:
+    """The finding names the credentials, and shows none."""
+    key = "YS1rZXktdGhhdC1pcy13cm9uZw=="
+    wrong = Secret(azure.connection_string_of("RootManageSharedAccessKey", key))
+    [(level, text)] = found(azure, "plain", {"connection_string": wrong})
+    assert (level, "connection_string" in text, key in text) == ("error", True, False)
+
+
+def test_dead_letters_that_wait_are_a_warning(azure: AzureServer) -> None:
+    """How many, and how to look at them."""
+    url, secret = f"servicebus://{azure.host}/full", Secret(azure.connection_string)
+    with open_publisher(url, connection_string=secret) as publisher:
+        publisher.publish([Message(b"x")])
+    with open_subscriber(url, connection_string=secret) as subscriber:
+        [chunk] = subscriber.receive(1, max_bytes=1000, timeout=10)
+        subscriber.settle([Settlement(verdict=Verdict.DEAD_LETTER, spans=[(chunk, slice(0, 1))], reason="no good")])
+    assert [level for level, _ in found(azure, "full")] == ["ok", "warning"]
