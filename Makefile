@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-sqs test trials soak brokers check bench format lock clean
+.PHONY: help demo demo-sqs demo-servicebus demo-eventhubs test trials soak brokers check bench format lock clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3.12], where TARGET is one of"
@@ -19,6 +19,12 @@ demo: .venv/.demo ## Classify handwritten digits through an embedded broker
 
 demo-sqs: .venv/.dev ## The same through Amazon SQS, on a local server (needs Java and Maven)
 	$(BIN)/python examples/digits/demo_sqs.py
+
+demo-servicebus: .venv/.dev ## The same through Azure Service Bus, on the tests' stand-in
+	$(BIN)/python examples/digits/demo_servicebus.py
+
+demo-eventhubs: .venv/.dev ## The same through Azure Event Hubs, on the tests' stand-in
+	$(BIN)/python examples/digits/demo_eventhubs.py
 
 test: .venv/.dev ## Run the tests that are quick
 	$(BIN)/python -m pytest -n $(JOBS) -m "not trial and not broker"

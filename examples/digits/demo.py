@@ -52,7 +52,7 @@ def classify_and_tally(console: Console, sent: int, fit: int) -> eventflows.RunR
 def report(console: Console, tallied: eventflows.RunResult, *, sent: int, unfit: collections.Counter[str]) -> int:
     """Print what happened; 0 when it adds up."""
     right, total = flows.RIGHT.total(), flows.TALLY.total()
-    left = eventflows.open_subscriber(flows.IMAGES).backlog().waiting  # type: ignore[union-attr]
+    left = eventflows.open_subscriber(flows.IMAGES + flows.READING).backlog().waiting  # type: ignore[union-attr]
     table = Table(title="handwritten digits", show_header=False)
     table.add_row("processed", f"{sent - (left or 0)} of {sent}")
     table.add_row("scores tallied", f"{tallied.acked}")
@@ -77,7 +77,9 @@ def report(console: Console, tallied: eventflows.RunResult, *, sent: int, unfit:
 
 def dead_letters() -> list[tuple[str, str, str]]:
     """Look at the dead letters, taking none: position, reason and error."""
-    source = eventflows.open_subscriber(f"{flows.IMAGES}&dead-letter")
+    mark = "&" if "?" in flows.IMAGES else "?"
+    place = flows.DEAD + flows.READING if flows.DEAD else f"{flows.IMAGES}{mark}dead-letter"
+    source = eventflows.open_subscriber(place)
     letters = source.peek(1000, timeout=10)  # type: ignore[attr-defined]
     said = [(letter.position, letter.message.headers) for letter in letters]
     return [(position, headers["ef-reason"], headers.get("ef-error", "")) for position, headers in said]

@@ -1,7 +1,8 @@
 """Two flows over handwritten digits: one classifies images, one tallies the scores.
 
 `EVENTFLOWS_DIGITS` names the broker's file; without it, it is `digits.db` in the current folder. Another broker is
-named by its URLs, in `EVENTFLOWS_DIGITS_IMAGES` and `EVENTFLOWS_DIGITS_SCORES`.
+named by its URLs, in `EVENTFLOWS_DIGITS_IMAGES` and `EVENTFLOWS_DIGITS_SCORES`, and one without dead letters of its own
+by `EVENTFLOWS_DIGITS_DEAD`, too; `EVENTFLOWS_DIGITS_READING` is what a URL must have behind it to be read.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from eventflows import Observer, Reject, publisher, subscriber
 FILE = os.environ.get("EVENTFLOWS_DIGITS", "digits.db")
 IMAGES = os.environ.get("EVENTFLOWS_DIGITS_IMAGES", f"local://images?file={FILE}")
 SCORES = os.environ.get("EVENTFLOWS_DIGITS_SCORES", f"local://scores?file={FILE}")
+DEAD = os.environ.get("EVENTFLOWS_DIGITS_DEAD")
+READING = os.environ.get("EVENTFLOWS_DIGITS_READING", "")
 SIZE = 64
 BRIGHTEST = 16
 BLANK = "a blank image shows no digit"
@@ -70,7 +73,7 @@ def load() -> LogisticRegression:
     return LogisticRegression(max_iter=200).fit(digits.data[train] / BRIGHTEST, digits.target[train])
 
 
-@subscriber(IMAGES, name="classify", load=load, observers=[CLASSIFIED])
+@subscriber(IMAGES + READING, name="classify", load=load, dead_letter=DEAD, observers=[CLASSIFIED])
 @publisher(SCORES, key=lambda score: str(score["label"]))
 def classify(image: Image, model: LogisticRegression) -> dict[str, Any]:
     """Say which digit an image shows."""
@@ -90,7 +93,7 @@ def labels() -> Any:  # noqa: ANN401 - an array of numpy
     return load_digits().target
 
 
-@subscriber(SCORES, name="tally", observers=[TALLIED])
+@subscriber(SCORES + READING, name="tally", observers=[TALLIED])
 def tally(score: dict[str, Any]) -> None:
     """Count the scores of each class, and how many are right."""
     label = score["label"]

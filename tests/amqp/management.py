@@ -42,6 +42,7 @@ class Management(Node):
     def __init__(self, broker: Broker, entity: Queue | Topic) -> None:
         self._broker = broker
         self._entity = entity
+        self._asking: Link | None = None
         self._operations: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[int, Any]]]] = {
             "renew-lock": ("extend", self._renew_lock),
             "renew-session-lock": ("extend", self._renew_session_lock),
@@ -67,6 +68,7 @@ class Management(Node):
         kind, work = self._operations.get(name.removeprefix(VENDOR), ("", self._unknown))
         if self._broker.faults.frozen(kind, self._entity.name):
             return
+        self._asking = link
         condition = None
         text = "OK"
         body: Any = None
@@ -97,7 +99,10 @@ class Management(Node):
     def _owned(self, body: dict[str, Any]) -> str:
         name = str(body["session-id"])
         state = self._queue.sessions.get(name)
-        if state is None or state.owner is None or state.until <= time.time():
+        there = None if state is None else getattr(state.owner, "link", None)
+        ours = there is not None and self._asking is not None
+        ours = ours and there.session.connection is self._asking.session.connection  # type: ignore[union-attr]
+        if state is None or not ours or state.until <= time.time():
             raise RefusedError(410, SESSION_LOST, "The session lock has expired.")
         return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 from collections.abc import Callable
@@ -42,7 +43,8 @@ class Broker:
         """Serve one client."""
         connection = Connection(self, reader, writer)
         self.connections.add(connection)
-        await connection.serve()
+        with contextlib.suppress(asyncio.CancelledError):  # only `close` cancels; the stream would report it
+            await connection.serve()
 
     def attach(self, link: Link) -> None:
         """Attach a link to what it asks for, or refuse it."""

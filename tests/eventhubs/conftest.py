@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from eventhubs_harness import EventHubsHarness
+
 
 @pytest.fixture(autouse=True)
 def sockets_of_the_client() -> Iterator[None]:
@@ -16,3 +18,11 @@ def sockets_of_the_client() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+@pytest.fixture
+def broker() -> Iterator[EventHubsHarness]:
+    """The stand-in, checkpoints in a SQLite file."""
+    made = EventHubsHarness()
+    yield made
+    made.close()

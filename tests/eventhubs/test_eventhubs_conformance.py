@@ -1,20 +1,24 @@
-"""Event Hubs sits the adapter suite, on the stand-in."""
+"""Event Hubs sits the adapter suite and the runner suite, on the stand-in."""
 
 from __future__ import annotations
 
 import pytest
 
-from eventflows.testing import AdapterConformance
+from eventflows.testing import AdapterConformance, RunnerConformance
 from eventhubs_harness import EventHubsHarness
 
 # The vendor's client leaves sockets for the collector when a connection was cut under it.
-pytestmark = [
-    pytest.mark.broker,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class TestEventHubs(AdapterConformance):
     """A hub of three partitions."""
+
+    harness = EventHubsHarness
+
+
+@pytest.mark.trial
+class TestRunnerOnEventHubs(RunnerConformance):
+    """The runner, over a hub of three partitions."""
 
     harness = EventHubsHarness

@@ -12,9 +12,13 @@ from eventflows.flow import Flow
 from eventflows.message import Message
 from eventflows.testing.cases import spread
 from kafka_harness import KafkaHarness, administrator
+from kafka_members import storm
 from servers.kafka import shared
 
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+withdrawn = pytest.mark.skip(
+    reason='kafka:// refuses guarantee="exactly-once" until the trial with random kills passes: 19 of 6,000 were lost'
+)
 COUNT = 40
 
 
@@ -63,6 +67,7 @@ def flow(broker: KafkaHarness, topics: tuple[str, str, str], **options: object) 
     )(wrapped)  # fmt: skip
 
 
+@withdrawn
 def test_every_output_is_there_once(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """Outputs, an input without one, and a dead letter."""
     result = flow(broker, topics).run(limit=COUNT, signals=False)
@@ -72,6 +77,7 @@ def test_every_output_is_there_once(broker: KafkaHarness, topics: tuple[str, str
     assert (result.acked, result.dead_lettered, result.published) == (COUNT - 1, 1, COUNT - 2)
 
 
+@withdrawn
 def test_the_position_is_committed_with_the_outputs(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """Afterwards nothing waits, and a second run finds nothing to do."""
     flow(broker, topics).run(limit=COUNT, signals=False)
@@ -79,6 +85,7 @@ def test_the_position_is_committed_with_the_outputs(broker: KafkaHarness, topics
     assert flow(broker, topics).run(until_idle=1, signals=False).received == 0
 
 
+@withdrawn
 def test_claims_that_end_well_leave_no_producer_to_fence(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """The last transaction of a member says that it left in good order."""
     flow(broker, topics).run(limit=COUNT, signals=False)
@@ -94,3 +101,14 @@ def test_another_cluster_is_refused(broker: KafkaHarness, topics: tuple[str, str
     wrapped = publisher("local://exactly-once-elsewhere")(lambda input: input)
     with pytest.raises(CapabilityError, match="share transactions"):
         subscriber(url, guarantee="exactly-once", **given)(wrapped).run(limit=1, signals=False)
+
+
+@withdrawn
+@pytest.mark.trial
+@pytest.mark.timeout(600)
+def test_each_output_is_there_once_when_workers_are_killed_at_random(broker: KafkaHarness) -> None:
+    """Members join, leave and are killed with -9 inside transactions: nothing is missing, nothing comes twice."""
+    count = 6000
+    reader, what = storm(broker, count, "exactly-once", troubles=10, delay=0.002)
+    more = {number: times for number, times in reader.seen.items() if times > 1}
+    assert (count - len(reader.seen), more, reader.early) == (0, {}, []), what

@@ -57,8 +57,8 @@ def test_server_that_is_stopped_is_gone() -> None:
     """Stopping one ends what watches it, too."""
     server = Server("silent", free_port())
     server.start([sys.executable, "-m", "http.server", str(server.port), "--bind", "127.0.0.1"])
-    process, watch = server._process, server._watch
+    process, leash = server._process, server._leash
     assert process is not None
-    assert watch is not None
+    assert leash is not None
     server.stop()
-    assert (process.poll() is None, watch._shell.poll() is None, server.folder.exists()) == (False, False, False)
+    assert (process.poll() is None, leash._watcher.poll() is None, server.folder.exists()) == (False, False, False)

@@ -24,14 +24,25 @@ class Claim:
         key: What the store knows it by: namespace, hub, group and partition.
         checkpoint: What the store keeps for it; None: nothing.
         owner: The name under which the store knows the claim; None: it did not say.
+        attempt: How many claims began at this position and did not end well, this one included. It is that of the
+            first event only: the others may never have been handed out by the claims before.
     """
 
-    def __init__(self, source: str, key: dict[str, str], checkpoint: dict[str, Any] | None, owner: str | None) -> None:
+    def __init__(
+        self, source: str, key: dict[str, str], checkpoint: dict[str, Any] | None, owner: str | None, attempt: int = 1
+    ) -> None:
         self.source = source
         self.key = key
         self.partition = key["partition_id"]
         self.checkpoint = checkpoint
         self.owner = owner
+        self.attempt = attempt
+        self.heard: int | None = None
+        """The last number that came; at first, the one before the first that must come; None: not known yet."""
+        self.heard_before: int | None = None
+        """The same, at the last turn of the watch."""
+        self.owed: int | None = None
+        """The last number that the partition had at the last turn of the watch; None: it was not asked."""
         self.lane = Lane(f"{key['eventhub_name']}/{self.partition}")
         self.waiting: deque[tuple[Event, bytes]] = deque()
         self.space = asyncio.Event()
@@ -65,7 +76,7 @@ class Claim:
                 taken.append(self.waiting.popleft())
             if not taken:
                 return None
-            chunk = EventHubsChunk(taken, self)
+            chunk = EventHubsChunk(taken, self, 1 if self.watermark is not None else self.attempt)
             if self.watermark is None:
                 self.watermark = Watermark(chunk.numbers[0])
             self.watermark.track_offsets(chunk.numbers)
@@ -111,11 +122,12 @@ class EventHubsChunk(Chunk):
     Args:
         taken: Events and their bodies.
         claim: Theirs.
+        attempt: Of the first.
     """
 
     __slots__ = ("claim", "events", "numbers", "offsets")
 
-    def __init__(self, taken: Sequence[tuple[Event, bytes]], claim: Claim) -> None:
+    def __init__(self, taken: Sequence[tuple[Event, bytes]], claim: Claim, attempt: int = 1) -> None:
         self.claim = claim
         self.events = [event for event, _ in taken]
         self.numbers = [int(event.sequence_number) for event in self.events]
@@ -128,6 +140,7 @@ class EventHubsChunk(Chunk):
             keys=keys if any(key is not None for key in keys) else None,
             content_types=[text_of(event.content_type) for event in self.events],
             positions=[f"{claim.partition}:{number}" for number in self.numbers],
+            attempt=attempt,
         )
 
     def _delivery(self, index: int) -> Delivery:
@@ -139,6 +152,7 @@ class EventHubsChunk(Chunk):
             position=position,
             identity=f"{self.claim.source}#{position}",
             lane=self.claim.lane,
+            attempt=self.attempt if index == 0 else 1,
             enqueued_at=event.enqueued_time,
             native=event,
         )

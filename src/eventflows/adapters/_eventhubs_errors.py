@@ -41,7 +41,9 @@ CLASSES: Final[Mapping[str, Row]] = {
     "EventHubError": (BrokerError, True, "Correct what the text names."),
     # azure.core.exceptions, raised by credentials and stores
     "ClientAuthenticationError": (AuthenticationError, False, _CREDENTIALS),
+    "ResourceNotFoundError": (NotFoundError, False, "Create the container of the checkpoints, or correct its URL."),
     "AzureError": (BrokerError, True, "Correct what the text names."),
+    "OperationalError": (BrokerError, True, _AGAIN),  # of a SQLite file that is locked for too long
     # What the client's AMQP layer and the loop let through
     "TimeoutError": (OutcomeUnknownError, True, _AGAIN),
     "OSError": (ConnectionFailedError, True, _REACH),
@@ -63,11 +65,18 @@ CONDITIONS: Final[Mapping[str, Row]] = {
     "amqp:link:detach-forced": (ConnectionFailedError, True, _AGAIN),
 }
 """What the service says decides, where it says it: the client has fewer classes than that."""
+STATUSES: Final[Mapping[int, Row]] = {
+    401: (AuthenticationError, False, _CREDENTIALS),
+    403: (AuthenticationError, False, _CREDENTIALS),
+}
+"""What blob storage answers; its client has one class for both, and for others."""
 _CONDITION: Final = re.compile(r"Error condition: ([\w:.-]+?)\.?(?:\s|$)")
 
 
-def condition_of(error: BaseException) -> str:
+def condition_of(error: BaseException | None) -> str:
     """Give the condition that the service refused with; empty: none. The client has it in the text, or on the cause."""
+    if error is None:
+        return ""
     for one in (error, error.__cause__, error.__context__):
         found = getattr(one, "condition", None) or getattr(getattr(one, "error", None), "condition", None)
         if found:
@@ -84,9 +93,15 @@ def translate(error: BaseException, place: str, doing: str) -> BrokerError:
         place: The hub, as shown.
         doing: What was done, such as "receive".
     """
-    row = CONDITIONS.get(condition_of(error)) or next(
-        (CLASSES[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in CLASSES),
-        (BrokerError, False, "Correct what the text names."),
+    if isinstance(error, BrokerError):
+        return error
+    row = (
+        CONDITIONS.get(condition_of(error))
+        or STATUSES.get(getattr(error, "status_code", 0))
+        or next(
+            (CLASSES[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in CLASSES),
+            (BrokerError, False, "Correct what the text names."),
+        )
     )
     kind, retryable, step = row
     text = str(error)[:LONGEST_TEXT]

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from eventflows.adapters._eventhubs_errors import translate
+from eventflows.adapters._eventhubs_errors import condition_of, translate
 from eventflows.adapters._eventhubs_place import connect, place_of
 from eventflows.adapters._eventhubs_wire import Event, outgoing
 from eventflows.adapters._owner import Owner
@@ -27,6 +27,7 @@ from eventflows.errors import (
 from eventflows.message import Message
 from eventflows.protocols import Capabilities, Finding, Location, Pending, PublishResult
 
+DETACHED: Final = "amqp:link:detach-forced"
 LONGEST_SEND: Final = 60.0
 """Seconds for a batch that was given to `send`."""
 
@@ -212,7 +213,7 @@ class _Work:
             raise OutcomeUnknownError(f"{self._place}: no time was left to send; nothing of it was sent.")
         error: BrokerError | None = None
         try:
-            self._client.send_batch(envelope, timeout=left)
+            self._send(envelope, left)
         except Exception as native:  # noqa: BLE001 - the table knows it
             error = translate(native, self._place, "publish")
         alone = isinstance(error, (InvalidMessageError, TooLargeError))
@@ -226,6 +227,15 @@ class _Work:
             raise error
         for index, event in pending:
             self.results[index] = PublishResult(None, error) if error else PublishResult(str(event.message_id), None)
+
+    def _send(self, envelope: Any, left: float) -> None:  # noqa: ANN401 - the client's batch
+        try:
+            self._client.send_batch(envelope, timeout=left)
+        except Exception as error:
+            if condition_of(error) != DETACHED:
+                raise
+            # The service detaches links that were idle for some minutes, and the client says so at the next send.
+            self._client.send_batch(envelope, timeout=left)
 
 
 def _added(envelope: Any, event: Event) -> bool:  # noqa: ANN401 - the client's batch

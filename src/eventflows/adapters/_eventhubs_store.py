@@ -11,6 +11,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from eventflows.errors import ConfigError
@@ -44,7 +45,7 @@ class SqliteStore:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._memory = None if path is not None else sqlite3.connect(":memory:", check_same_thread=False)
-        self._lock = asyncio.Lock()
+        self._thread: ThreadPoolExecutor | None = None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -67,8 +68,9 @@ class SqliteStore:
             with self._transaction() as connection:
                 return work(connection)
 
-        async with self._lock:  # memory has one connection
-            return await asyncio.to_thread(run)
+        if self._thread is None:  # one only: memory has one connection
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="eventflows-checkpoints")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     async def list_ownership(
         self, fully_qualified_namespace: str, eventhub_name: str, consumer_group: str, **kwargs: object
@@ -103,12 +105,18 @@ class SqliteStore:
         values = [checkpoint[name] for name in names]
         await self._run(lambda db: db.execute(f"insert or replace into checkpoint values ({marks})", values).rowcount)  # noqa: S608
 
+    def close(self) -> None:
+        """Let its thread go; memory stays as long as the object."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=False)
+
 
 def _claim(connection: sqlite3.Connection, wanted: Row) -> Row | None:
     key = [wanted[name] for name in _KEY]
     where = " and ".join(f"{name} = ?" for name in _KEY)
     found = connection.execute(f"select etag from ownership where {where}", key).fetchone()  # noqa: S608 - names of ours
-    if found is not None and found["etag"] != wanted.get("etag"):
+    if (found and found["etag"]) != wanted.get("etag"):
         return None
     now, etag = time.time(), uuid.uuid4().hex  # the client reckons with seconds, whatever its documentation says
     values = (*key, wanted["owner_id"], now, etag)

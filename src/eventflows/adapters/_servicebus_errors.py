@@ -79,6 +79,12 @@ OPEN: Final = "open"
 PUBLISH: Final = "publish"
 
 
+def wants_sessions(error: BaseException) -> bool:
+    """Say whether opening failed because the entity has sessions, which the receiver did not ask for."""
+    refused = _CONDITION.search(str(error.__cause__))
+    return refused is not None and refused[1] == "amqp:not-allowed"
+
+
 def translate(error: BaseException, place: str, doing: str) -> BrokerError:
     """Turn an error of the client into ours; it becomes the cause.
 

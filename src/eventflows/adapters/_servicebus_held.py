@@ -26,15 +26,19 @@ class ServiceBusChunk(Chunk):
         natives: As they were received.
         source: The source's URL.
         lane: The session; None: no sessions.
+        until: The end of the session's lock; None: each message has a lock of its own.
     """
 
-    __slots__ = ("natives", "numbers", "source")
+    __slots__ = ("natives", "numbers", "source", "until")
 
-    def __init__(self, natives: Sequence[Native], source: str, lane: Lane | None = None) -> None:
+    def __init__(
+        self, natives: Sequence[Native], source: str, lane: Lane | None = None, until: float | None = None
+    ) -> None:
         keys = [key_of(one) for one in natives]
         self.natives = list(natives)
         self.numbers = [int(one.sequence_number or 0) for one in natives]
         self.source = source
+        self.until = until
         super().__init__(
             [body_of(one) for one in natives],
             self._delivery,
@@ -43,7 +47,7 @@ class ServiceBusChunk(Chunk):
             content_types=[incoming_type(one) for one in natives],
             positions=[str(number) for number in self.numbers],
             attempt=max(attempt_of(one) for one in natives),
-            lease_until=min(map(lease_of, natives)),
+            lease_until=min(map(lease_of, natives)) if until is None else until,
         )
 
     def _delivery(self, index: int) -> Delivery:
@@ -55,7 +59,7 @@ class ServiceBusChunk(Chunk):
             identity=f"{self.source}#{self.numbers[index]}",
             lane=self.lane,
             attempt=attempt_of(native),
-            lease_until=lease_of(native),
+            lease_until=lease_of(native) if self.until is None else self.until,
             enqueued_at=native.enqueued_time_utc,
             native=native,
         )

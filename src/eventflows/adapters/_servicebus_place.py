@@ -16,6 +16,9 @@ from eventflows.secret import Secret
 
 FORM: Final = "servicebus://namespace/queue or servicebus://namespace/topic?subscription=name"
 _NAME: Final = re.compile(r"[A-Za-z0-9]([\w./-]*[A-Za-z0-9_])?")
+SESSIONS: Final = 8
+MOST_SESSIONS: Final = 100  # each has a thread and a connection of its own
+SESSION_IDLE: Final = 2.0
 _LONGEST: Final = 260  # characters of an entity's path (Service Bus quotas)
 
 
@@ -62,6 +65,10 @@ def place_of(location: Location, options: Mapping[str, object]) -> Place:
 def validate(location: Location, options: Mapping[str, object], side: Literal["source", "destination"]) -> None:
     """Check what can be checked without asking anybody."""
     place = place_of(location, options)
+    if "dead-letter" in options and "sessions" in options:
+        raise ConfigError(f"{location.text}: dead letters have no sessions; leave sessions= out.")
+    if "session_idle" in options and "sessions" not in options:
+        raise ConfigError(f"{location.text}: session_idle= needs sessions=.")
     given = options.get("connection-string")
     if given is None and not place.host:
         raise ConfigError(f"{location.text}: the namespace is missing; write {FORM}, or give connection_string=.")
@@ -69,9 +76,37 @@ def validate(location: Location, options: Mapping[str, object], side: Literal["s
         raise ConfigError(f"{location.text}: give connection_string= or credential=, not both.")
 
 
+def _how_many(value: object) -> int:
+    if value == "":
+        return SESSIONS
+    if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(str(value)) <= MOST_SESSIONS:
+        raise ValueError(f"expected how many sessions at once, 1 to {MOST_SESSIONS}")
+    return int(str(value))
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = -1.0
+    if not 0.05 <= seconds <= 3600:
+        raise ValueError("expected seconds, 0.05 to 3600")
+    return seconds
+
+
 SOURCE: Final = (
     *COMMON,
     Option(name="subscription", parse=some_text, about="of the topic (default: the URL names a queue)"),
+    Option(
+        name="sessions",
+        parse=_how_many,
+        about=f"how many sessions are read at once, of an entity that has them ({SESSIONS}, if written alone)",
+    ),
+    Option(
+        name="session_idle",
+        parse=_seconds,
+        about=f"seconds without a message after which a session is let go (default {SESSION_IDLE:g})",
+    ),
     Option(name="dead-letter", parse=flag, about="reads the dead letters", url_only=True),
 )
 DESTINATION: Final = COMMON

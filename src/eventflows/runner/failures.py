@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from eventflows.errors import BrokerError, HaltedError, RunError, WorkerLostError
-from eventflows.message import Message
+from eventflows.message import Delivery, Message
 from eventflows.observe import Observers
 from eventflows.observe.logging import shown
 from eventflows.policy import Verdict
@@ -179,3 +179,24 @@ class Failures:
         if not self._copies:
             return 0
         return sum(self._copies.pop((held.number, index), None) is not None for index in range(start, stop))
+
+
+def destination_refuses(flow: str, place: str, error: Exception) -> HaltedError:
+    """Say that a destination has refused everything for too long."""
+    halted = HaltedError(
+        f"flow {flow}: {place} refuses everything ({type(error).__name__}: {error}). "
+        "No input was acknowledged without its outputs; mend the destination and start again."
+    )
+    halted.__cause__ = error
+    return halted
+
+
+def last_word_refused(flow: str, delivery: Delivery, error: Exception) -> HaltedError:
+    """Say that the source does not take a settlement, and never will."""
+    halted = HaltedError(
+        f"flow {flow}: {delivery.source} refused the last word on {delivery.position} "
+        f"({type(error).__name__}: {error}). The message is not lost: it comes again.",
+        position=delivery.position,
+    )
+    halted.__cause__ = error
+    return halted

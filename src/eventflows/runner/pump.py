@@ -18,7 +18,7 @@ from eventflows.observe import Observers
 from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Expiring, Subscriber
 from eventflows.runner.dispatch import STUCK_SECONDS, Dispatch
-from eventflows.runner.failures import Failures
+from eventflows.runner.failures import Failures, destination_refuses, last_word_refused
 from eventflows.runner.hands import Hands
 from eventflows.runner.held import GONE, SENDING, WAITING, Held, Span
 from eventflows.runner.inbox import Inbox
@@ -27,8 +27,7 @@ from eventflows.runner.outbox import Confirmed, Discarded, Event, Place, Trouble
 from eventflows.runner.plan import Plan
 from eventflows.runner.result import Tally
 from eventflows.runner.runs import Parcel, Report, Worker
-from eventflows.runner.settling import Settling
-from eventflows.runner.transactions import Transactions, TransactionSettling
+from eventflows.runner.transactions import Transactions, settling_for
 
 _log: Final = logging.getLogger("eventflows")
 
@@ -91,7 +90,7 @@ class Pump:
         self._dispatch = Dispatch(workers, self._order, batch=plan.batch, batch_wait=plan.batch_wait)
         self._leases = Leases(self._lost, plan.clock)
         self._transactions = outbox if isinstance(outbox, Transactions) else None
-        self._settling = self._make_settling()
+        self._settling = settling_for(outbox, gone=self._gone, lost=self._lost, failed=self._unsettled)
         self._failures = Failures(
             plan,
             subscriber.capabilities,
@@ -110,11 +109,6 @@ class Pump:
         self.draining = False
         self.error: Exception | None = None
         """Why the run ends, when it does not end well."""
-
-    def _make_settling(self) -> Settling:
-        if self._transactions is None:
-            return Settling(gone=self._gone, lost=self._lost, failed=self._unsettled)
-        return TransactionSettling(self._transactions, gone=self._gone, lost=self._lost, failed=self._unsettled)
 
     @property
     def ended(self) -> bool:
@@ -161,8 +155,7 @@ class Pump:
         if self._subscriber.capabilities.release != "never":
             self._settling.say(Verdict.RELEASE, spans)
         if self._transactions is not None and not self._dispatch.running and not self._inbox:
-            for held, start, stop in self._transactions.abandon():
-                held.mark(start, stop, WAITING)
+            self._transactions.abandon()
 
     def give_up(self) -> None:
         """Hand back all that is left, begun or not; the last thing before the subscriber closes."""
@@ -251,9 +244,8 @@ class Pump:
         self._tell_gaps()
 
     def _tell_gaps(self) -> None:
-        if self._expiring is not None:
-            for gap in self._expiring.gaps():
-                self._observers.tell("gap", lane=gap.lane, first=gap.first, last=gap.last)
+        for gap in self._expiring.gaps() if self._expiring is not None else ():
+            self._observers.tell("gap", lane=gap.lane, first=gap.first, last=gap.last)
 
     def _take(self, chunk: Chunk) -> None:
         held = self._hands.take(chunk, self._clock.now())
@@ -311,12 +303,7 @@ class Pump:
                 self._discarded(held, index, count)
 
     def _halt_for_destination(self, outbox: Place, error: Exception) -> None:
-        halted = HaltedError(
-            f"flow {self._plan.name}: {outbox.place} refuses everything ({type(error).__name__}: {error}). "
-            "No input was acknowledged without its outputs; mend the destination and start again."
-        )
-        halted.__cause__ = error
-        self.halt(halted)
+        self.halt(destination_refuses(self._plan.name, outbox.place, error))
         outbox.stop(abandon=True)
         for held in self._hands:
             for start, stop in list(held.stretches(SENDING)):
@@ -401,13 +388,7 @@ class Pump:
     def _unsettled(self, held: Held, index: int, error: BrokerError) -> None:
         delivery = held.chunk[index]
         self._hands.leave(held, index, index + 1)
-        halted = HaltedError(
-            f"flow {self._plan.name}: {delivery.source} refused the last word on {delivery.position} "
-            f"({type(error).__name__}: {error}). The message is not lost: it comes again.",
-            position=delivery.position,
-        )
-        halted.__cause__ = error
-        self.halt(halted)
+        self.halt(last_word_refused(self._plan.name, delivery, error))
 
     def _trouble(self, error: BrokerError) -> None:
         """Back off, and open the subscriber again; or end the run when that cannot help."""

@@ -15,7 +15,7 @@ from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Publisher, PublishResult, Subscriber, TransactionalDestination, TransactionalSource
 from eventflows.runner.clock import Clock
 from eventflows.runner.held import SENDING, WAITING, Held, Span, join
-from eventflows.runner.outbox import OWN_FAULT, Confirmed, Discarded, Event, Unpublishable
+from eventflows.runner.outbox import OWN_FAULT, Confirmed, Discarded, Event, Place, Unpublishable
 from eventflows.runner.runs import Parcel
 from eventflows.runner.settling import Settling, ours
 
@@ -260,20 +260,17 @@ class Transactions:
                 if part.parcel.messages and not part.letter:
                     self._post(Discarded(self, held, part.parcel.start, len(part.parcel.messages)))
 
-    def abandon(self) -> list[Span]:
-        """Give up what can never be committed, because what is before it will not be finished; gives its inputs.
+    def abandon(self) -> None:
+        """Give up what can never be committed, because what is before it will not be finished: it waits again.
 
         Nothing while a transaction runs, or could.
         """
         if self._running is not None or self._ripe():
-            return []
-        spans = [
-            (part.parcel.held, part.parcel.start, part.parcel.stop)
-            for parts in self._finished.values()
-            for part in parts.values()
-        ]
+            return
+        for parts in self._finished.values():
+            for part in parts.values():
+                part.parcel.held.mark(part.parcel.start, part.parcel.stop, WAITING)
         self.forget()
-        return spans
 
     def forget(self) -> None:
         """Forget all of it: the source is opened again."""
@@ -353,3 +350,16 @@ class TransactionSettling(Settling):
     def confirmed(self, span: Span) -> None:
         """Say that a stretch is done: its transaction is committed."""
         super().ack(span)
+
+
+def settling_for(
+    outbox: Place | None,
+    *,
+    gone: Callable[[Verdict, Span], None],
+    lost: Callable[[Held, int], None],
+    failed: Callable[[Held, int, BrokerError], None],
+) -> Settling:
+    """Give what says the last words: at once, or with transactions."""
+    if isinstance(outbox, Transactions):
+        return TransactionSettling(outbox, gone=gone, lost=lost, failed=failed)
+    return Settling(gone=gone, lost=lost, failed=failed)
