@@ -10,26 +10,16 @@ from eventflows.protocols import Capabilities
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 MARKS = ("<!-- brokers: python docs/brokers.py -->\n", "<!-- /brokers -->\n")
+REDRIVE = "the redrive policy's queue"
 HEAD = ("broker", "delivery", "order", "delayed retry", "dead letters", "new group begins", "tested on")
-# What a name stands for, the URL that is asked, its lanes' name, where dead letters go by themselves, what tests use.
+# What a name stands for, the URL that is asked, its lanes' name, where dead letters go that the broker is not asked to
+# keep, what tests use.
 ROWS = (
-    ("embedded (`local://`)", "local://orders", "", "its own", "itself"),
+    ("embedded (`local://`)", "local://orders", "", "", "itself"),
     ("Apache Kafka (`kafka://`)", "kafka://broker:9092/orders?group=scorer", "partition", "", "Kafka 4"),
-    (
-        "Amazon SQS (`sqs://`)",
-        "sqs://eu-west-1/123456789012/orders",
-        "",
-        "the redrive policy's queue",
-        "ElasticMQ, moto",
-    ),
-    (
-        "Amazon SQS FIFO",
-        "sqs://eu-west-1/123456789012/orders.fifo",
-        "message group",
-        "the redrive policy's queue",
-        "ElasticMQ",
-    ),
-    ("Azure Service Bus (`servicebus://`)", "servicebus://shop/orders", "session", "its own", "a stand-in"),
+    ("Amazon SQS (`sqs://`)", "sqs://eu-west-1/orders", "", REDRIVE, "ElasticMQ, moto"),
+    ("Amazon SQS FIFO", "sqs://eu-west-1/orders.fifo", "message group", REDRIVE, "ElasticMQ"),
+    ("Azure Service Bus (`servicebus://`)", "servicebus://shop/orders", "session", "", "a stand-in"),
     (
         "Azure Event Hubs (`eventhubs://`)",
         "eventhubs://shop/orders?group=scorer&checkpoints=flows.db",
@@ -60,7 +50,12 @@ def retry(able: Capabilities) -> str:
     return "by the library, in the process"
 
 
-def row(name: str, url: str, lane: str, own: str, tested: str) -> tuple[str, ...]:
+def dead_letters(able: Capabilities, elsewhere: str) -> str:
+    """Say where a message goes whose attempts are used up."""
+    return "its own" if able.dead_letter else elsewhere or "`dead_letter=`"
+
+
+def row(name: str, url: str, lane: str, elsewhere: str, tested: str) -> tuple[str, ...]:
     """Give the cells of one broker."""
     able = capabilities(url, {}, "source")
     return (
@@ -68,7 +63,7 @@ def row(name: str, url: str, lane: str, own: str, tested: str) -> tuple[str, ...
         "at least once; exactly once to itself" if able.transactions else "at least once",
         order(able, lane),
         retry(able),
-        own or "`dead_letter=`",
+        dead_letters(able, elsewhere),
         ("at the oldest message" if able.replay else "now") if able.groups else "no groups",
         tested,
     )

@@ -137,15 +137,34 @@ class EventListeners:
         self._http.close()
 
     def user(self, name: str) -> User:
-        """Look an account up by name, with the administrator's key."""
+        """Look an account up by name, with the administrator's key.
+
+        Raises:
+            ConfigError: The key that it needs was not given; give it to `EventListeners`.
+            ListenersError: The API refused or did not answer; the text and `status` say why.
+        """
         return _user(self._call("GET", f"/v1/users/{_part(name)}", admin=True))
 
     def users(self) -> list[User]:
-        """List every account, over all pages, with the administrator's key."""
+        """List every account, over all pages, with the administrator's key.
+
+        Raises:
+            ConfigError: The key that it needs was not given; give it to `EventListeners`.
+            ListenersError: The API refused or did not answer; the text and `status` say why.
+        """
         return [_user(row) for row in self._pages("/v1/users", admin=True)]
 
     def listeners(self, account: str | None = None, *, user_id: str | None = None) -> list[Listener]:
-        """List an account's listeners, over all pages; a name needs the administrator's key, an id does not."""
+        """List an account's listeners, over all pages.
+
+        Args:
+            account: The account's name, which needs the administrator's key.
+            user_id: The account's id, which does not. Give one of the two.
+
+        Raises:
+            ConfigError: Neither or both were given, or the key that it needs was not.
+            ListenersError: The API refused or did not answer; the text and `status` say why.
+        """
         if (account is None) == (user_id is None):
             raise ConfigError("listeners(): give either an account's name or user_id=.")
         if user_id is None and account is not None:
@@ -160,6 +179,10 @@ class EventListeners:
 
         Args:
             api_keys: Keys by user name; an account without one is read with the administrator's key.
+
+        Raises:
+            ConfigError: The key that it needs was not given; give it to `EventListeners`.
+            ListenersError: The accounts themselves cannot be listed; the text and `status` say why.
         """
         keys = {name: Secret(key) if isinstance(key, str) else key for name, key in (api_keys or {}).items()}
 
@@ -181,21 +204,66 @@ class EventListeners:
         )
 
     def get(self, user_id: str, listener_id: str | int) -> Listener:
-        """Read one listener."""
+        """Read one listener.
+
+        Args:
+            user_id: The account's id.
+            listener_id: The listener's.
+
+        Raises:
+            ConfigError: The key that it needs was not given; give it to `EventListeners`.
+            ListenersError: The API refused or did not answer; the text and `status` say why.
+        """
         return _listener(self._call("GET", _path(user_id, listener_id)))
 
     def create(self, user_id: str, listener: Listener) -> Listener:
-        """Create a listener. It is not tried again: after a lost answer, list before trying anew."""
+        """Create a listener. It is not tried again by itself.
+
+        Args:
+            user_id: The account's id.
+            listener: What to create; its id is the API's to give.
+
+        Returns:
+            The listener, with its id.
+
+        Raises:
+            ConfigError: The key that it needs was not given; give it to `EventListeners`.
+            ListenersError: The API refused or did not answer. With a `status` of 4xx nothing was changed; else the
+                listener may have been created: look before trying anew.
+        """
         return _listener(self._call("POST", _path(user_id), body=_wire(listener)))
 
     def update(self, user_id: str, listener: Listener) -> Listener:
-        """Replace the listener that has this id, unknown fields included."""
+        """Replace the listener that has this id, unknown fields included.
+
+        Args:
+            user_id: The account's id.
+            listener: What it is to be; it has an id.
+
+        Returns:
+            The listener as the API has it now.
+
+        Raises:
+            ConfigError: It has no id: use `create`. Or the key was not given.
+            ListenersError: The API refused or did not answer. With a `status` of 4xx nothing was changed; else the
+                listener may have been changed: look before trying anew.
+        """
         if listener.id is None:
             raise ConfigError("update(): the listener has no id. Use create() for a new one.")
         return _listener(self._call("PUT", _path(user_id, listener.id), body=_wire(listener)))
 
     def delete(self, user_id: str, listener_id: str | int) -> None:
-        """Delete a listener."""
+        """Delete a listener.
+
+        Args:
+            user_id: The account's id.
+            listener_id: The listener's.
+
+        Raises:
+            ConfigError: The key that it needs was not given; give it to `EventListeners`.
+            ListenersError: The API refused or did not answer. With a `status` of 4xx nothing was changed; else the
+                listener may have been deleted: look before trying anew.
+        """
         self._call("DELETE", _path(user_id, listener_id), empty=True)
 
     def _pages(self, path: str, *, admin: bool = False, key: Secret | None = None) -> Iterator[dict[str, Any]]:

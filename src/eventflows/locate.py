@@ -199,7 +199,16 @@ def _value(option: Option, value: object, where: str) -> object:
 
 
 def capabilities(url: str, keywords: Mapping[str, object], side: Side) -> Capabilities:
-    """Say what the broker behind a URL can do, as far as it is known before connecting."""
+    """Say what the broker behind a URL can do, as far as it is known before connecting.
+
+    Args:
+        url: The source or destination.
+        keywords: The options given as keywords.
+        side: Which end it is.
+
+    Raises:
+        ConfigError: Something is wrong with the URL or an option; the text says what, and the nearest valid name.
+    """
     spec, location, values = resolve(url, keywords, side)
     return spec.capabilities(location, values)
 

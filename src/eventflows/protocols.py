@@ -180,6 +180,10 @@ class Publisher(Protocol):
 
         One bad message fails alone. A result without an error means that the broker has the message.
 
+        Args:
+            batch: Of any length; the adapter splits it to the service's limits in count and bytes.
+            timeout: Seconds to wait; what has no answer by then has an `OutcomeUnknownError` in its result.
+
         Raises:
             ClosedError: It was closed. Nothing of the batch was sent.
             BrokerError: Nothing of the batch was sent; by its class, try again or mend.
