@@ -144,7 +144,15 @@ def test_run_gives_back_what_is_not_begun() -> None:
     held = Held(chunk(), 0)
     run = Run([((held, 0, 3), None), ((held, 4, 5), "unit")])
     next(run.parts[0][1])
-    assert run.recall() == [((held, 1, 3), None), ((held, 4, 5), "unit")]
+    assert run.recall()[0] == [((held, 1, 3), None), ((held, 4, 5), "unit")]
+
+
+def test_run_frees_only_units_of_which_nothing_was_begun() -> None:
+    """Another worker may go on with those; the others wait for the message that is under way."""
+    held = Held(chunk(), 0)
+    run = Run([((held, 0, 1), "begun"), ((held, 1, 2), "untouched"), ((held, 2, 3), "begun")])
+    next(run.parts[0][1])
+    assert (run.recall()[1], run.recall()[1]) == ({"untouched"}, set())
 
 
 def test_run_is_empty_after_a_recall() -> None:

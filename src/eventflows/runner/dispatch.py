@@ -85,6 +85,11 @@ class Dispatch:
         """Whether a worker has anything."""
         return any(worker.runs for worker in self._workers)
 
+    @property
+    def idle(self) -> bool:
+        """Whether a worker has nothing."""
+        return not all(worker.runs for worker in self._workers)
+
     def add(self, held: Held, start: int, stop: int) -> None:
         """Take a stretch of a chunk; what came first is added first."""
         chunk = held.chunk
@@ -203,12 +208,19 @@ class Dispatch:
         return (held, start, end), room - (end - start)
 
     def _even_out(self, now: float) -> None:
-        if all(worker.runs for worker in self._workers):
+        if not self.idle:
             return
         for worker in self._workers:
             if worker.runs and now - self._began.get(worker, now) > STUCK_SECONDS:
                 for run in worker.runs:
-                    self._take_back(run.recall())
+                    if not any(unit in self._queues and self._queues[unit].leaving for _, _, unit in run.parts):
+                        self._recall(run)
+
+    def _recall(self, run: Run) -> None:
+        back, untouched = run.recall()
+        self._take_back(back)
+        for unit in untouched:
+            self._free(unit)
 
     def _take_back(self, parts: list[tuple[Span, Unit]]) -> None:
         for span, unit in parts:
@@ -231,10 +243,13 @@ class Dispatch:
     def freed(self, report: Report) -> None:
         """Let the units of a run that has ended go on; call it last for a report."""
         for unit in {unit for _, _, unit in report.run.parts if unit is not None}:
-            queue = self._queues.get(unit)
-            if queue is not None:
-                queue.busy = queue.leaving = False
-                self._wake(queue)
+            self._free(unit)
+
+    def _free(self, unit: Unit) -> None:
+        queue = self._queues.get(unit)
+        if queue is not None:
+            queue.busy = queue.leaving = False
+            self._wake(queue)
 
     def _wake(self, queue: Queue) -> None:
         if queue.free:
@@ -310,7 +325,7 @@ class Dispatch:
         """Take out everything that no worker has begun."""
         for worker in self._workers:
             for run in worker.runs:
-                self._take_back(run.recall())
+                self._recall(run)
         spans = [span for _, _, _, span in self._due]
         spans.extend(self._loose)
         for queue in self._queues.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -14,6 +14,11 @@ from eventflows.policy import RetryPolicy
 from eventflows.protocols import Publisher, Subscriber
 from eventflows.runner.clock import Clock
 from eventflows.runner.reference import Reference
+
+HOLD_SECONDS: Final = 0.25
+"""How much work, in time, is held for each worker when the flow gives no cap; more would starve other processes."""
+MOST_HELD: Final = 2000
+FIRST_HELD: Final = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -61,3 +66,13 @@ class Plan:
     clock: Clock = attrs.field(factory=Clock)
     luck: Callable[[], float] = random.random
     """Where in the range of the jitter a retry falls, 0 to 1."""
+
+    def cap(self, average: float | None) -> int:
+        """Give how many messages may be held; `average` is how long a call took lately, in seconds, None before."""
+        if self.max_in_flight is not None:
+            return self.max_in_flight
+        twice = 2 * self.workers * (self.batch or 1)
+        if self.guarantee == "at-most-once":
+            return twice  # what is held is lost when the process is
+        ideal = FIRST_HELD if average is None else self.workers * HOLD_SECONDS / max(average, 1e-6)
+        return max(int(min(max(ideal, 2 * self.workers), MOST_HELD)), twice)

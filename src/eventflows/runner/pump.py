@@ -33,10 +33,6 @@ _log: Final = logging.getLogger("eventflows")
 
 IDLE: Final = 1.0
 """Seconds that a receive blocks, at most, when nothing else is due."""
-HOLD_SECONDS: Final = 0.25
-"""How much work, in time, is held for each worker when the flow gives no cap; more would starve other processes."""
-MOST_HELD: Final = 2000
-FIRST_HELD: Final = 100
 DEFAULT_BYTES: Final = 64 * 1024 * 1024
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
@@ -196,19 +192,14 @@ class Pump:
         return sum(box.size for box in (self._outbox, self._letters) if box is not None)
 
     def _room(self) -> tuple[int, int]:
-        plan, average = self._plan, self._dispatch.average
-        cap = plan.max_in_flight
-        if cap is None and self._at_most_once:
-            cap = 2 * plan.workers * (plan.batch or 1)  # what is held is lost when the process is
-        elif cap is None:
-            ideal = FIRST_HELD if average is None else plan.workers * HOLD_SECONDS / max(average, 1e-6)
-            cap = max(int(min(max(ideal, 2 * plan.workers), MOST_HELD)), 2 * plan.workers * (plan.batch or 1))
-        room = min(cap - self._hands.count, self._subscriber.capabilities.max_receive)
-        if self._dispatch.waiting and room < cap // 4:
+        cap = self._plan.cap(self._dispatch.average)
+        room = cap - self._hands.count
+        if room < cap // 4 and self._dispatch.waiting and not self._dispatch.idle:
             room = 0  # a few at a time costs more than it brings, while the workers have something to do
+        room = min(room, self._subscriber.capabilities.max_receive)
         if self._limit is not None:  # the last few are worth it: what waits may be waiting for its key
             room = min(room, self._limit - self._tally.finished - self._hands.count)
-        size = (plan.max_in_flight_bytes or DEFAULT_BYTES) - self._hands.bytes - self._unconfirmed
+        size = (self._plan.max_in_flight_bytes or DEFAULT_BYTES) - self._hands.bytes - self._unconfirmed
         return (room, size) if room > 0 and size > 0 and not self._refused else (0, 0)
 
     def _receive(self, now: float) -> None:

@@ -23,26 +23,36 @@ class Run:
         parts: Stretches with the unit of order of each.
     """
 
-    __slots__ = ("count", "parts", "tell")
+    __slots__ = ("_whole", "count", "parts", "tell")
 
     def __init__(self, parts: list[tuple[Span, Unit]]) -> None:
         self.parts = [(held, iter(range(start, stop)), unit) for (held, start, stop), unit in parts]
         self.count = sum(stop - start for (_, start, stop), _ in parts)
+        self._whole = [stop - start for (_, start, stop), _ in parts]
         self.tell: Callable[[], None] | None = None
         """Tells a worker elsewhere that the run is recalled; what it has not begun comes with its report."""
 
-    def recall(self) -> list[tuple[Span, Unit]]:
-        """Take back what is not begun, at once; the worker finishes the message it is on."""
+    def recall(self) -> tuple[list[tuple[Span, Unit]], set[Unit]]:
+        """Take back what is not begun, at once; the worker finishes the message it is on.
+
+        Returns:
+            The stretches, and the units that the run has nothing more to do with, because nothing of them was begun.
+        """
         back: list[tuple[Span, Unit]] = []
-        for held, indices, unit in reversed(self.parts):
+        begun: list[bool] = []
+        for (held, indices, unit), whole in zip(self.parts, self._whole, strict=True):
             rest = list(indices)
             if rest:
                 back.append(((held, rest[0], rest[-1] + 1), unit))
-        back.reverse()
+            begun.append(len(rest) < whole)
+        stay = {unit for (_, _, unit), touched in zip(self.parts, begun, strict=True) if touched}
+        untouched = {unit for _, _, unit in self.parts if unit is not None and unit not in stay}
+        self.parts = [part for part in self.parts if part[2] not in untouched]
+        self._whole = [1] * len(self.parts)  # of what stays something was begun
         self.count -= sum(stop - start for (_, start, stop), _ in back)
         if self.tell is not None:
             self.tell()
-        return back
+        return back, untouched
 
 
 class Parcel:

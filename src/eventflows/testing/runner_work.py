@@ -98,6 +98,21 @@ class Work(FlowCases):
         self.run(self.flow(Calls(work), workers=8), limit=24)
         assert early == []
 
+    def test_r19_an_idle_worker_gets_other_keys_while_some_wait_behind_theirs(self) -> None:
+        """What waits behind a busy key keeps no worker from what comes later."""
+        if self.can.ordering == "none":
+            self.skip("keeps no order of keys")
+        go = threading.Event()
+        self._exit.callback(go.set)
+        calls = Calls(lambda body: go.set() if body == b"late" else go.wait(self.broker.patience) if body else None)
+        with self.running(self.flow(calls, workers=2)):
+            self.publish(*[Message(b"", key="one")] * 20)
+            self.until_finished(calls, 20)
+            self.publish(*[Message(b"%d" % number, key="one") for number in range(12)])
+            wait_until(lambda: calls.running, self.broker.patience, what="the slow call")
+            self.publish(Message(b"late", key="two"))
+            wait_until(go.is_set, self.broker.patience / 2, what="the call with another key")
+
     def test_r20_the_cap_in_count_is_kept(self) -> None:
         """Never more messages are held than `max_in_flight`."""
         held = InFlight()
