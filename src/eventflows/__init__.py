@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eventflows.errors import WorkerLostError as WorkerLostError
     from eventflows.flow import Flow as Flow
     from eventflows.flow import run as run
+    from eventflows.hosted import hosted_algorithm as hosted_algorithm
     from eventflows.listeners import EventListeners as EventListeners
     from eventflows.locate import open_publisher as open_publisher
     from eventflows.locate import open_subscriber as open_subscriber
@@ -62,6 +63,7 @@ _HOMES = {
     ),
     "decorators": "publisher subscriber",
     "flow": "Flow run",
+    "hosted": "hosted_algorithm",
     "listeners": "EventListeners",
     "locate": "open_publisher open_subscriber",
     "message": "Delivery Message Messages",

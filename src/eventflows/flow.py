@@ -16,6 +16,7 @@ import attrs
 from eventflows.binding import Destination, Source, check_bounds, check_load
 from eventflows.codec import decoder
 from eventflows.errors import CapabilityError, ConfigError, DecodeError
+from eventflows.granted import allow
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Delivery
 from eventflows.observe import Observer
@@ -58,7 +59,8 @@ class Flow(Generic[P, R]):
         self._lock = threading.Lock()
         self._state: list[object] = []
         self._state_of: int | None = None
-        self._outlet = Outlet(destination) if destination is not None and source is None else None
+        alone = destination is not None and source is None
+        self._outlet = Outlet(destination, name_of(function)) if alone and destination is not None else None
         self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
 
     @property
@@ -214,6 +216,7 @@ class Flow(Generic[P, R]):
                 f"flow {self.name} has no source, so there is nothing to run: call it, or add @subscriber(url)."
             )
         check_function(self.__wrapped__, where="@subscriber", loads=source.load is not None)
+        allow(self.name, source, destination)
         resolved = resolve(self.__wrapped__, self.__signature__, self.name)
         letters = source.dead_letter if source.dead_letter not in (None, "halt", "drop") else None
         return Plan(

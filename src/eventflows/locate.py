@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import unquote
 
+import attrs
+
+from eventflows import catalog
 from eventflows.errors import ConfigError
 from eventflows.protocols import AdapterSpec, Capabilities, Location, Option, Publisher, Subscriber
 
@@ -34,6 +37,8 @@ _SECRET_WORDS: Final = re.compile(
     r"|connection[_-]?string|(?<![a-z])(sig(nature)?|sas|pwd)(?![a-z])",
     re.IGNORECASE,
 )
+CONNECTION: Final = "connection"
+"""The option that names a connection of the catalogue; every scheme has it."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -145,7 +150,8 @@ def resolve(
 ) -> tuple[AdapterSpec, Location, dict[str, object]]:
     """Check a URL with its options and find its adapter; connects to nothing.
 
-    A keyword wins over the URL, the URL over the environment.
+    A keyword wins over the URL, the URL over a named connection, that over the environment. What a named connection
+    brings is checked with the environment, so at open: the catalogue is not read at decoration.
 
     Args:
         url: The source or destination.
@@ -158,6 +164,8 @@ def resolve(
     """
     location = parse(url)
     spec = adapter(location)
+    named = location.query.get(CONNECTION)
+    location = _unnamed(location)
     known = {option.name: option for option in (spec.source_options if side == "source" else spec.destination_options)}
     for name in location.query:  # before any value is read: errors about values show the URL
         _known(name, known, location, side)
@@ -167,6 +175,12 @@ def resolve(
             variable = f"EVENTFLOWS_{spec.scheme}_{name}".upper().replace("-", "_")
             if variable in environment and not option.url_only:
                 values[name] = _value(option, environment[variable], f"the environment variable {variable}")
+    if named is not None and environment is not None:
+        location, given = _through(location, catalog_of(location.text).connection(named))
+        for name, value in given.items():
+            option = _known(name, known | {one.name: one for one in _options(spec)}, location, side)
+            if name in known:  # one connection serves both ends, and some options are of one only
+                values[name] = _value(option, value, f"{name} of connection {named!r}")
     for name, text in location.query.items():
         values[name] = _value(known[name], text, f"?{name}= in {location.text}")
     for keyword, value in keywords.items():
@@ -176,8 +190,70 @@ def resolve(
         if option.url_only:
             raise ConfigError(f"{keyword}= is not an option of {side}s; write it in the URL: {location.text}?{name}")
         values[name] = _value(option, value, f"{keyword}= of {location.text}")
-    spec.validate(location, values, side)
+    if named is None or environment is not None:
+        spec.validate(location, values, side)
     return spec, location, values
+
+
+def _options(spec: AdapterSpec) -> list[Option]:
+    return [*spec.source_options, *spec.destination_options]
+
+
+def _unnamed(location: Location) -> Location:
+    """Take the name of a connection out of a URL's options.
+
+    Raises:
+        ConfigError: There is a place beside the name, or neither.
+    """
+    if CONNECTION not in location.query:
+        return location
+    scheme, name = location.scheme, location.query[CONNECTION]
+    if not name:
+        raise ConfigError(f"{location.text}: ?connection= needs the name of a connection of the catalogue.")
+    if location.authority:
+        raise ConfigError(
+            f"{location.text}: a named connection says where the broker is, so nothing stands between '://' and the "
+            f"next slash: {scheme}:///{location.path or location.authority}?connection={name}"
+        )
+    query = {key: value for key, value in location.query.items() if key != CONNECTION}
+    return attrs.evolve(location, query=query)
+
+
+def _through(location: Location, connection: catalog.Connection) -> tuple[Location, Mapping[str, object]]:
+    """Put the place that a connection names into a URL."""
+    if connection.kind != location.scheme:
+        raise ConfigError(
+            f"{location.text}: connection {connection.name!r} is of kind {connection.kind}, not {location.scheme}."
+        )
+    authority, _, path = f"{connection.place}/{location.path}".strip("/").partition("/")
+    return attrs.evolve(location, authority=authority, path=path), connection.options
+
+
+def catalog_of(url: str) -> catalog.Catalog:
+    """Read the catalogue that a URL with `?connection=` needs.
+
+    Raises:
+        ConfigError: There is none, or it is broken.
+    """
+    found = catalog.load()
+    if found is None:
+        raise ConfigError(
+            f"{url} names a connection, and there is no {catalog.FILE} here or in a folder above. "
+            f"Make one with: eventflows connections add ... , or set {catalog.VARIABLE}."
+        )
+    return found
+
+
+def place_of(url: str) -> tuple[str, bool]:
+    """Give the topic or queue of a URL as grants name it, and whether a named connection leads there.
+
+    Raises:
+        ConfigError: It is not a URL.
+    """
+    location = parse(url)
+    if (name := location.query.get(CONNECTION)) is not None:
+        return f"{name}/{location.path}", True
+    return url.partition("?")[0].rstrip("/"), False
 
 
 def _known(

@@ -13,6 +13,7 @@ import attrs
 from eventflows.binding import Destination
 from eventflows.codec import to_messages
 from eventflows.errors import EventflowsError
+from eventflows.granted import allow
 from eventflows.locate import open_publisher
 from eventflows.message import Message, Messages
 from eventflows.protocols import Publisher
@@ -24,10 +25,12 @@ class Outlet:
 
     Args:
         destination: Where to.
+        name: The flow's.
     """
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Destination, name: str) -> None:
         self._destination = destination
+        self._name = name
         self._lock = threading.Lock()
         self._open: Publisher | None = None
         self._open_in: int | None = None
@@ -55,6 +58,7 @@ class Outlet:
     def _connection(self) -> Publisher:
         with self._lock:
             if self._open is None or self._open_in != os.getpid():
+                allow(self._name, None, self._destination)
                 publisher = open_publisher(self._destination.url, **self._destination.options)
                 publisher.open(timeout=self._destination.timeout)
                 if self._open_in is None:

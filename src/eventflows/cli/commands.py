@@ -6,17 +6,22 @@ import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 import click
 
+from eventflows.cli.check import check
+from eventflows.cli.connections import connections, grants
 from eventflows.cli.find import find_flow
+from eventflows.cli.flows import flows, forward
 from eventflows.cli.lines import Line, batches, columns
-from eventflows.cli.progress import Counts, Rate, shown
-from eventflows.errors import BrokerError, ConfigError, DrainTimeoutError, EventflowsError, LoadError, RunError
-from eventflows.flow import Flow, run_observed
-from eventflows.locate import open_publisher, open_subscriber, parse
+from eventflows.cli.memory import file_of, memory_of
+from eventflows.cli.progress import Rate, shown
+from eventflows.cli.running import run_flows
+from eventflows.errors import BrokerError, ConfigError, DrainTimeoutError, EventflowsError
+from eventflows.flow import Flow
+from eventflows.locate import Side, open_publisher, open_subscriber
 from eventflows.message import Message
 from eventflows.protocols import Browsable, Publisher
 
@@ -93,6 +98,10 @@ def cli(context: click.Context) -> None:
         context.exit(USAGE)
 
 
+for made in (check, connections, grants, flows, forward):
+    cli.add_command(made)
+
+
 @cli.command(short_help="Run flows until Ctrl-C.")
 @click.argument("flows", nargs=-1, required=True, metavar="MODULE:FLOW...")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many inputs of each flow are settled for good.")
@@ -113,37 +122,23 @@ def run(flows: tuple[str, ...], limit: int | None, until_idle: float | None) -> 
         if sum(other is flow for other in found) > 1:
             raise ConfigError(f"{name} is given twice; workers= of @subscriber makes it work on several at once.")
     _warn_of_memory(found)
-    counts = Counts()
-    try:
-        with shown(counts.line, counts.counts):
-            results = run_observed(found, [counts], limit=limit, until_idle=until_idle, exiting=True)
-    except RunError as error:
-        if not isinstance(error, LoadError) and error.result is not None:
-            click.echo(f"{found[0].name}: {error.result}" if len(found) == 1 else str(error.result))
-        raise
-    for flow, result in zip(found, results, strict=True):
-        click.echo(f"{flow.name}: {result}")
+    run_flows(found, limit, until_idle)
 
 
 def _warn_of_memory(flows: Sequence[Flow[..., Any]]) -> None:
-    written = {parse(flow.destination).authority for flow in flows if _in_memory(flow.destination) and flow.destination}
-    read = {parse(flow.source).authority for flow in flows if _in_memory(flow.source) and flow.source}
+    read = {memory_of(flow, "source") for flow in flows}
+    written = {memory_of(flow, "destination") for flow in flows}
     for flow in flows:
-        where = None
-        if _in_memory(flow.source) and flow.source and parse(flow.source).authority not in written:
+        source, destination, where = memory_of(flow, "source"), memory_of(flow, "destination"), None
+        if source is not None and source not in written:
             where = f"reads {flow.source}: only what this process publishes arrives there"
-        elif _in_memory(flow.destination) and flow.destination and parse(flow.destination).authority not in read:
+        elif destination is not None and destination not in read:
             where = f"publishes to {flow.destination}: no other process sees that, and it ends with this one"
         if where is not None:
             click.echo(
                 f"eventflows: {flow.name} {where}. Memory lives in one process; add ?file=flows.db to share it.",
                 err=True,
             )
-
-
-def _in_memory(url: str | None) -> bool:
-    location = None if url is None else parse(url)
-    return location is not None and location.scheme == "local" and "file" not in location.query
 
 
 @cli.command(short_help="Show what a flow would do; takes nothing.")
@@ -159,8 +154,8 @@ def preview(flow: str, count: int) -> None:
       eventflows preview scorer:apply -n 3
     """
     found = find_flow(flow)
-    if found.source is not None:
-        _refuse_lost(found.source, "preview")
+    if found._source is not None:
+        _refuse_lost(found._source.url, "preview", "source", found._source.options)
     click.echo(repr(found.preview(count)))
 
 
@@ -176,16 +171,17 @@ def describe(flow: str) -> None:
     click.echo(str(find_flow(flow).describe()))
 
 
-def _refuse_lost(url: str, command: str) -> None:
+def _refuse_lost(url: str, command: str, side: Side, options: Mapping[str, object]) -> None:
     """Refuse a place where nothing can be: the memory of this new process, or a file that is not there."""
-    if _in_memory(url):
+    file = file_of(url, options, side)
+    if file is None:
+        return
+    if not file:
         raise ConfigError(
             f"{command}: {url} lives in the memory of one process, and this is a new one. "
             "Add ?file=flows.db to the URL to share it between processes."
         )
-    location = parse(url)
-    file = location.query.get("file") if location.scheme == "local" else None
-    if command != "send" and file and not pathlib.Path(file).exists():
+    if side == "source" and not pathlib.Path(file).exists():
         raise ConfigError(f"{command}: {url}: there is no file {file}. Correct its name, or send something first.")
 
 
@@ -217,7 +213,7 @@ def send(url: str, file: BinaryIO, whole: bool, key: str | None, content_type: s
       eventflows send 'local://scans?file=flows.db' scan.png --whole
     """
     publisher = open_publisher(url)
-    _refuse_lost(url, "send")
+    _refuse_lost(url, "send", "destination", {})
     if file.isatty() and not whole:
         click.echo("Reading one message for each line; Ctrl-D ends it.", err=True)
     lines = iter([[Line(1, file.read())]]) if whole else batches(file)
@@ -279,7 +275,7 @@ def tail(url: str, count: int) -> None:
       eventflows tail 'local://scores?file=flows.db&dead-letter' | cut -f 4
     """
     subscriber = open_subscriber(url)
-    _refuse_lost(url, "tail")
+    _refuse_lost(url, "tail", "source", {})
     if not isinstance(subscriber, Browsable):
         raise ConfigError(f"tail: {url} cannot be looked at without taking messages from it.")
     try:

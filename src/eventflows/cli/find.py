@@ -23,6 +23,31 @@ def find_flow(name: str) -> Flow[..., Any]:
     Raises:
         ConfigError: There is no such module or flow, or the module cannot be imported; the text says which, and where.
     """
+    thing, module = find_thing(name)
+    if not isinstance(thing, Flow):
+        raise ConfigError(
+            f"{name} is a {type(thing).__name__}, not a flow: decorate it with @subscriber(url)"
+            f"{_flows_of(module, name.rpartition(':')[2])}"
+        )
+    return thing
+
+
+def flows_in(name: str) -> list[tuple[str, Flow[..., Any]]]:
+    """Import a module, or a file, and give its flows by name, sorted.
+
+    Raises:
+        ConfigError: There is no such module, or it cannot be imported; the text says which, and where.
+    """
+    module = _import_file(name) if name.endswith(".py") else _import_module(name, "flow")
+    return sorted((key, value) for key, value in vars(module).items() if isinstance(value, Flow))
+
+
+def find_thing(name: str) -> tuple[object, ModuleType]:
+    """Import a module, or a file, and give what has a name in it, and the module.
+
+    Raises:
+        ConfigError: There is no such module or name, or the module cannot be imported.
+    """
     place, mark, attribute = name.rpartition(":")
     if not mark or not place or not attribute:
         raise ConfigError(f"{name!r} is not MODULE:FLOW; write it as scorer:apply, or scorer.py:apply.")
@@ -38,12 +63,7 @@ def find_flow(name: str) -> Flow[..., Any]:
                 f"{part!r} of {name} cannot be looked at: {type(error).__name__}{_place_of(error)}. "
                 "Mend it and start again."
             ) from error
-    if not isinstance(thing, Flow):
-        raise ConfigError(
-            f"{name} is a {type(thing).__name__}, not a flow: decorate it with @subscriber(url)"
-            f"{_flows_of(module, attribute)}"
-        )
-    return thing
+    return thing, module
 
 
 def _flows_of(module: ModuleType, wanted: str) -> str:

@@ -129,12 +129,21 @@ def key_of(key: Key, result: object) -> str | None:
     return chosen
 
 
+def type_of(error: BaseException) -> str:
+    """Name the type of an error: its own `error_type`, as hosted algorithms give it, else its class."""
+    try:
+        own = getattr(error, "error_type", None)
+    except Exception:  # noqa: BLE001 - somebody's property
+        own = None
+    return own[:200] if isinstance(own, str) and own else type(error).__name__
+
+
 def dead_letter_copy(delivery: Delivery, *, flow: str, reason: str, attempts: int, error: BaseException) -> Message:
     """Copy a message for the dead letter: body, key and headers untouched, why beside them."""
     message = delivery.message
     added = {
         "ef-reason": reason,
-        "ef-error-type": type(error).__name__,
+        "ef-error-type": type_of(error),
         "ef-error": detail_of(error),
         "ef-attempts": str(attempts),
         "ef-source": delivery.source,
