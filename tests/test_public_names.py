@@ -13,10 +13,10 @@ HEAVY = (
     "kafka", "boto3", "azure", "confluent_kafka", "click", "rich", "httpx", "orjson", "cattrs", "sqlite3", "asyncio",
     "numpy", "pytest",
 )  # fmt: skip
-NOT_YET: set[str] = set()
 NAMES = {
     "subscriber", "publisher", "Flow", "run", "send", "open_subscriber", "open_publisher", "Message", "Messages",
     "Delivery", "RetryPolicy", "Retry", "Reject", "Secret", "Observer", "RunResult", "EventListeners",
+    "hosted_algorithm",
 }  # fmt: skip
 
 

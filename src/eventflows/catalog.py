@@ -187,7 +187,9 @@ def read(text: str, path: str) -> Catalog:
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not TOML: {error or 'nested too deeply'}.") from None
+        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        why = why.replace("at end of document", f"at line {text.count(chr(10)) + 1}, the end")
+        raise ConfigError(f"{path}: not TOML: {why}.") from None
     known = ("connections", "grants", "flows", "require-grants")
     for name in document:
         if name not in known:

@@ -3,84 +3,59 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-from urllib.parse import quote
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, Final
 
 import attrs
-import httpx
 
+from eventflows import _http
+from eventflows._listeners_rows import LISTENER_COLUMNS, USER_COLUMNS, Listener, User, listener_of, user_of, wire_of
+from eventflows._listeners_wire import Wire
 from eventflows.errors import ConfigError, ListenersError
+from eventflows.listing import Listing
 from eventflows.secret import Secret
 
-ATTEMPTS = 4
-BUSY = frozenset({429, 502, 503, 504})
-IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
-READERS = 16  # accounts read at once
-MAX_WAIT = 30.0  # seconds; a server may ask for more, a caller at a prompt will not wait for it
+READERS: Final = 16
+"""Accounts read at once."""
+MOST_PAGES: Final = 2000
+"""Pages of one listing, at most; an API that pages on and on is not followed for ever."""
+QUIET: Final = 1.0
+"""Seconds before a long listing says how far it is."""
 
-_WIRE = {
-    "id": "id",
-    "source_type": "sourceType",
-    "source_uri": "sourceURI",
-    "algo_name": "algoName",
-    "algo_owner": "algoOwner",
-    "algo_version": "algoVersion",
-    "algo_timeout_seconds": "algoTimeoutSeconds",
-    "listener_owner": "listenerOwner",
-    "credentials": "credentials",
-}
-_READ_ONLY = ("id", "listener_owner")
+__all__ = ["ClusterListing", "EventListeners", "Listener", "User"]
 
 
-@attrs.frozen(kw_only=True)
-class Listener:
-    """An event flow that the platform itself runs."""
+class ClusterListing(Listing[Listener]):
+    """The listeners of every account that could be read, each with its `account`.
 
-    id: str | int | None = None
-    """Given by the platform: a UUID, or an integer on some versions; None before `create`."""
-    source_type: str | None = None
-    """`AmazonSQS` or `AzureSB`; others are kept as they come."""
-    source_uri: str | None = None
-    """The queue."""
-    algo_name: str | None = None
-    """Name of the algorithm."""
-    algo_owner: str | None = None
-    """Owner of the algorithm."""
-    algo_version: str | None = None
-    """Version of the algorithm."""
-    algo_timeout_seconds: int | None = None
-    """Seconds that one call may take; None leaves the platform's default."""
-    listener_owner: str | None = None
-    """Read only."""
-    credentials: str | Secret | None = None
-    """A role's ARN, shown; anything else is a connection string, and hidden."""
-    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    """Fields that this version does not know; sent back on `update`."""
+    Args:
+        accounts: The listeners by user name, or by id where there is no name.
+        refused: Accounts that could not be read, each with the reason.
+    """
 
+    __slots__ = ("accounts", "refused")
 
-@attrs.frozen(kw_only=True)
-class User:
-    """An account of the cluster."""
+    def __init__(self, accounts: Mapping[str, Listing[Listener]], refused: Mapping[str, str]) -> None:
+        super().__init__(
+            [attrs.evolve(row, account=name) for name, rows in accounts.items() for row in rows],
+            ("account", *LISTENER_COLUMNS),
+        )
+        self.accounts = dict(accounts)
+        """By user name, or by id where there is no name; empty ones included."""
+        self.refused = dict(refused)
+        """Accounts that could not be read, each with the reason."""
 
-    id: str
-    """The id that paths use."""
-    username: str | None = None
-    """The name."""
-    email: str | None = None
-    """The address."""
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.accounts)
 
-
-@attrs.frozen(kw_only=True)
-class ClusterListing:
-    """The listeners of every account that could be read."""
-
-    accounts: Mapping[str, list[Listener]]
-    """By user name, or by id where there is no name."""
-    refused: Mapping[str, str]
-    """Accounts that could not be read, each with the reason."""
+    def __repr__(self) -> str:
+        """Show a text table, and what was refused."""
+        more = [f"refused: {name}: {why}" for name, why in self.refused.items()]
+        return "\n".join([super().__repr__(), *more])
 
 
 class EventListeners:
@@ -92,7 +67,11 @@ class EventListeners:
         api: Base address, such as `https://api.CLUSTER_DOMAIN`.
         api_key: The account's own key.
         admin_api_key: The administrator's key, which user look-ups need.
-        timeout: Seconds that connecting, or each wait for bytes, may take.
+        timeout: Seconds that one request may take, its answer read to the end; a request that is tried again, because
+            the API was busy or the connection broke, has as many each time.
+
+    Raises:
+        ConfigError: The address or the time is wrong.
     """
 
     def __init__(
@@ -103,13 +82,10 @@ class EventListeners:
         admin_api_key: str | Secret | None = None,
         timeout: float = 30.0,
     ) -> None:
-        if not api.startswith(("https://", "http://")):
-            raise ConfigError(f"EventListeners({api!r}): the address begins with https:// (or http://).")
-        self._api = api.rstrip("/")
-        self._key = _secret(api_key)
-        self._admin = _secret(admin_api_key)
-        # A redirect is refused, not followed: the key must not travel to another host.
-        self._http = httpx.Client(timeout=timeout, follow_redirects=False)
+        self._api = _http.checked(api, "EventListeners")
+        self._key = _http.secret(api_key)
+        self._admin = _http.secret(admin_api_key)
+        self._wire = Wire(self._api, timeout)
         self._ids: dict[str, str] = {}
 
     @classmethod
@@ -134,7 +110,7 @@ class EventListeners:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._wire.close()
 
     def user(self, name: str) -> User:
         """Look an account up by name, with the administrator's key.
@@ -143,18 +119,21 @@ class EventListeners:
             ConfigError: The key that it needs was not given; give it to `EventListeners`.
             ListenersError: The API refused or did not answer; the text and `status` say why.
         """
-        return _user(self._call("GET", f"/v1/users/{_part(name)}", admin=True))
+        path = f"/v1/users/{_http.part(name)}"
+        found = user_of(self._call("GET", path, admin=True), f"GET {path}")
+        self._ids[name] = found.id
+        return found
 
-    def users(self) -> list[User]:
+    def users(self) -> Listing[User]:
         """List every account, over all pages, with the administrator's key.
 
         Raises:
             ConfigError: The key that it needs was not given; give it to `EventListeners`.
             ListenersError: The API refused or did not answer; the text and `status` say why.
         """
-        return [_user(row) for row in self._pages("/v1/users", admin=True)]
+        return Listing([user_of(row, "GET /v1/users") for row in self._pages("/v1/users", admin=True)], USER_COLUMNS)
 
-    def listeners(self, account: str | None = None, *, user_id: str | None = None) -> list[Listener]:
+    def listeners(self, account: str | None = None, *, user_id: str | int | None = None) -> Listing[Listener]:
         """List an account's listeners, over all pages.
 
         Args:
@@ -169,8 +148,10 @@ class EventListeners:
             raise ConfigError("listeners(): give either an account's name or user_id=.")
         if user_id is None and account is not None:
             user_id = self._ids.get(account) or self.user(account).id
-            self._ids[account] = user_id
-        return [_listener(row) for row in self._pages(_path(str(user_id)))]
+        rows = self._rows(str(user_id))
+        return (
+            rows if account is None else Listing([attrs.evolve(row, account=account) for row in rows], LISTENER_COLUMNS)
+        )
 
     def all_listeners(self, api_keys: Mapping[str, str | Secret] | None = None) -> ClusterListing:
         """List the listeners of every account of the cluster, several accounts at a time.
@@ -184,26 +165,29 @@ class EventListeners:
             ConfigError: The key that it needs was not given; give it to `EventListeners`.
             ListenersError: The accounts themselves cannot be listed; the text and `status` say why.
         """
-        keys = {name: Secret(key) if isinstance(key, str) else key for name, key in (api_keys or {}).items()}
+        keys = {name: _http.secret(key) for name, key in (api_keys or {}).items()}
+        users = self.users()
 
-        def read(user: User) -> list[Listener] | str:
-            key = keys.get(user.username or user.id, self._admin)
+        def read(user: User) -> Listing[Listener] | str:
+            key = keys.get(user.username or user.id) or self._admin or self._key
             try:
-                return [_listener(row) for row in self._pages(_path(user.id), key=key)]
+                return self._rows(user.id, key)
             except ListenersError as error:
                 return str(error)
 
-        users = self.users()
-        with ThreadPoolExecutor(READERS) as pool:
-            found = {
-                user.username or user.id: answer for user, answer in zip(users, pool.map(read, users), strict=True)
-            }
+        found: dict[int, Listing[Listener] | str] = {}
+        with ThreadPoolExecutor(READERS) as pool, _Progress(len(users)) as progress:
+            pending = {pool.submit(read, user): at for at, user in enumerate(users)}
+            for one in as_completed(pending):
+                found[pending[one]] = one.result()
+                progress.step()
+        names = _distinct(users)
         return ClusterListing(
-            accounts={name: answer for name, answer in found.items() if not isinstance(answer, str)},
-            refused={name: answer for name, answer in found.items() if isinstance(answer, str)},
+            {names[at]: rows for at, rows in sorted(found.items()) if not isinstance(rows, str)},
+            {names[at]: why for at, why in sorted(found.items()) if isinstance(why, str)},
         )
 
-    def get(self, user_id: str, listener_id: str | int) -> Listener:
+    def get(self, user_id: str | int, listener_id: str | int) -> Listener:
         """Read one listener.
 
         Args:
@@ -214,9 +198,10 @@ class EventListeners:
             ConfigError: The key that it needs was not given; give it to `EventListeners`.
             ListenersError: The API refused or did not answer; the text and `status` say why.
         """
-        return _listener(self._call("GET", _path(user_id, listener_id)))
+        path = _path(user_id, listener_id)
+        return listener_of(self._call("GET", path), f"GET {path}")
 
-    def create(self, user_id: str, listener: Listener) -> Listener:
+    def create(self, user_id: str | int, listener: Listener) -> Listener:
         """Create a listener. It is not tried again by itself.
 
         Args:
@@ -227,13 +212,14 @@ class EventListeners:
             The listener, with its id.
 
         Raises:
-            ConfigError: The key that it needs was not given; give it to `EventListeners`.
+            ConfigError: The key that it needs was not given, or a text is longer than 255 characters.
             ListenersError: The API refused or did not answer. With a `status` of 4xx nothing was changed; else the
                 listener may have been created: look before trying anew.
         """
-        return _listener(self._call("POST", _path(user_id), body=_wire(listener)))
+        path = _path(user_id)
+        return listener_of(self._call("POST", path, listener=listener), f"POST {path}")
 
-    def update(self, user_id: str, listener: Listener) -> Listener:
+    def update(self, user_id: str | int, listener: Listener) -> Listener:
         """Replace the listener that has this id, unknown fields included.
 
         Args:
@@ -244,15 +230,16 @@ class EventListeners:
             The listener as the API has it now.
 
         Raises:
-            ConfigError: It has no id: use `create`. Or the key was not given.
+            ConfigError: It has no id: use `create`. Or the key was not given, or a text is longer than 255 characters.
             ListenersError: The API refused or did not answer. With a `status` of 4xx nothing was changed; else the
                 listener may have been changed: look before trying anew.
         """
         if listener.id is None:
             raise ConfigError("update(): the listener has no id. Use create() for a new one.")
-        return _listener(self._call("PUT", _path(user_id, listener.id), body=_wire(listener)))
+        path = _path(user_id, listener.id)
+        return listener_of(self._call("PUT", path, listener=listener), f"PUT {path}")
 
-    def delete(self, user_id: str, listener_id: str | int) -> None:
+    def delete(self, user_id: str | int, listener_id: str | int) -> None:
         """Delete a listener.
 
         Args:
@@ -266,24 +253,28 @@ class EventListeners:
         """
         self._call("DELETE", _path(user_id, listener_id), empty=True)
 
-    def _pages(self, path: str, *, admin: bool = False, key: Secret | None = None) -> Iterator[dict[str, Any]]:
+    def _rows(self, user_id: str, key: Secret | None = None) -> Listing[Listener]:
+        path = _path(user_id)
+        return Listing([listener_of(row, f"GET {path}") for row in self._pages(path, key=key)], LISTENER_COLUMNS)
+
+    def _pages(self, path: str, *, admin: bool = False, key: Secret | None = None) -> Iterator[Any]:
         seen: set[str] = set()
         params: dict[str, str] = {}
-        while True:
+        for _ in range(MOST_PAGES):
             answer = self._call("GET", path, admin=admin, key=key, params=params)
             page = isinstance(answer, dict) and "results" in answer
             rows = answer["results"] if page else answer if isinstance(answer, list) else [answer]
-            for row in rows if isinstance(rows, list) else [rows]:
-                if not isinstance(row, dict):
-                    raise _error("GET", path, "a row of the answer is not an object")
-                yield row
+            if rows is not None and not isinstance(rows, list):
+                raise ListenersError(f"GET {path}: results: expected a list.", request=f"GET {path}")
+            yield from rows or ()
             marker = answer.get("marker") if page else None
             if not marker:
                 return
-            if marker in seen:
-                raise _error("GET", path, "the pages never end: a marker came twice")
+            if not isinstance(marker, str) or marker in seen:
+                raise ListenersError(f"GET {path}: the pages never end: a marker came twice.", request=f"GET {path}")
             seen.add(marker)
             params = {"marker": marker}
+        raise ListenersError(f"GET {path}: the pages do not end after {MOST_PAGES:,}.", request=f"GET {path}")
 
     def _call(
         self,
@@ -293,86 +284,56 @@ class EventListeners:
         admin: bool = False,
         key: Secret | None = None,
         params: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        listener: Listener | None = None,
         empty: bool = False,
     ) -> Any:  # noqa: ANN401 - JSON
         key = key or (self._admin if admin else self._key)
         if key is None:
             name = "admin_api_key= (ALGORITHMIA_ADMIN_API_KEY)" if admin else "api_key= (ALGORITHMIA_API_KEY)"
             raise ConfigError(f"{method} {path} needs {name}, which is not given.")
-        headers = {"Authorization": f"Simple {key.reveal()}"}
-        for attempt in range(1, ATTEMPTS + 1):
-            last = method not in IDEMPOTENT or attempt == ATTEMPTS
-            try:
-                answer = self._http.request(method, self._api + path, params=params, json=body, headers=headers)
-            except httpx.TransportError as error:
-                if last:
-                    raise _error(method, path, f"no answer ({type(error).__name__}); check the address") from error
-                time.sleep(0.1 * 2**attempt)
-                continue
-            if answer.status_code in BUSY and not last:
-                asked = answer.headers.get("Retry-After", "")
-                time.sleep(min(float(asked), MAX_WAIT) if asked.isdecimal() else 0.1 * 2**attempt)
-                continue
-            break
-        return _read(method, path, answer, empty=empty)
+        body = None if listener is None else wire_of(listener)
+        hidden = [key, None if body is None else body.get("credentials")]
+        return self._wire.call(method, path, key, params=params, body=body, empty=empty, hidden=hidden)
 
 
-def _read(method: str, path: str, answer: httpx.Response, *, empty: bool) -> Any:  # noqa: ANN401 - JSON
-    status = answer.status_code
-    if answer.is_success and empty:
-        return None
-    try:
-        value = answer.json()
-    except ValueError as error:
-        kind = answer.headers.get("Content-Type", "no content type")
-        raise _error(method, path, f"HTTP {status}, and the answer is not JSON ({kind})", status=status) from error
-    if answer.is_success and isinstance(value, (dict, list)):
-        return value
-    said = value if isinstance(value, dict) else {}
-    code, message = said.get("code"), said.get("message")
-    raise _error(
-        method, path, f"HTTP {status}: {message or 'no reason given'}", status=status, code=code, message=message
-    )
+class _Progress:
+    """Says how far a long listing is, where somebody may be watching: a terminal, or a notebook."""
+
+    def __init__(self, whole: int) -> None:
+        self._whole = whole
+        self._done = 0
+        self._began = self._said = time.monotonic()
+        self._shown = False
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def step(self) -> None:
+        """Count one more."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._began < QUIET or now - self._said < QUIET / 4 or not _watched():
+            return
+        self._said, self._shown = now, True
+        print(f"\rread {self._done:,} of {self._whole:,} accounts", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
 
 
-def _error(method: str, path: str, text: str, **more: Any) -> ListenersError:  # noqa: ANN401 - passed through
-    return ListenersError(f"{method} {path}: {text}.", request=f"{method} {path}", **more)
+def _watched() -> bool:
+    if threading.current_thread() is not threading.main_thread() or sys.stderr is None:
+        return False
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def _secret(key: str | Secret | None) -> Secret | None:
-    return Secret(key) if isinstance(key, str) else key
+def _distinct(users: Listing[User]) -> list[str]:
+    """Name accounts; two of one name keep their ids apart."""
+    names = [user.username or user.id for user in users]
+    return [name if names.count(name) == 1 else f"{name} ({user.id})" for name, user in zip(names, users, strict=True)]
 
 
-def _part(value: str | int) -> str:
-    return quote(str(value), safe="")
-
-
-def _path(user_id: str, listener_id: str | int | None = None) -> str:
-    path = f"/v1/users/{_part(user_id)}/event-listeners"
-    return path if listener_id is None else f"{path}/{_part(listener_id)}"
-
-
-def _user(row: Mapping[str, Any]) -> User:
-    if not isinstance(row, dict) or not row.get("id"):
-        raise ListenersError("The API answered a user without an id.")
-    return User(id=str(row["id"]), username=row.get("username"), email=row.get("email"))
-
-
-def _listener(row: Any) -> Listener:  # noqa: ANN401 - JSON
-    if not isinstance(row, dict):
-        raise ListenersError("The API answered something that is no listener.")
-    known = {ours: row.get(theirs) for ours, theirs in _WIRE.items()}
-    credentials = known["credentials"]
-    if isinstance(credentials, str) and not credentials.startswith("arn:"):
-        known["credentials"] = Secret(credentials)
-    return Listener(**known, extra={name: row[name] for name in row if name not in _WIRE.values()})
-
-
-def _wire(listener: Listener) -> dict[str, Any]:
-    out = dict(listener.extra)
-    for ours, theirs in _WIRE.items():
-        value = getattr(listener, ours)
-        if value is not None and ours not in _READ_ONLY:
-            out[theirs] = value.reveal() if isinstance(value, Secret) else value
-    return out
+def _path(user_id: str | int, listener_id: str | int | None = None) -> str:
+    path = f"/v1/users/{_http.part(user_id)}/event-listeners"
+    return path if listener_id is None else f"{path}/{_http.part(listener_id)}"

@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import attrs
 import pytest
 
 from eventflows.errors import ConfigError, ListenersError
 from eventflows.listeners import EventListeners, Listener
-
-
-class Api(ThreadingHTTPServer):
-    """Gives the answers it was told to, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: list[tuple[int, object, dict[str, str]]] = []
-        self.asked: list[tuple[str, str, str | None, bytes]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def say(self, status: int, body: object, **headers: str) -> None:
-        self.answers.append((status, body, {name.replace("_", "-"): value for name, value in headers.items()}))
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One request: noted, then answered."""
-
-    server: Api
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.asked.append((self.command, self.path, self.headers.get("Authorization"), body))
-        status, said, headers = self.server.answers.pop(0)
-        raw = said if isinstance(said, bytes) else json.dumps(said).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(raw)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(raw)
-
-    do_GET = do_POST = do_PUT = do_DELETE = answer
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+from servers.platform import Api, platform
 
 
 @pytest.fixture
 def api() -> Iterator[Api]:
     """A server on a free port, stopped after the test."""
-    with Api() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with platform() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from eventflows.cli.connections import connections, grants
 from eventflows.cli.find import find_flow
 from eventflows.cli.flows import flows, forward
 from eventflows.cli.lines import Line, batches, columns
+from eventflows.cli.listing import list_all
 from eventflows.cli.memory import file_of, memory_of
 from eventflows.cli.progress import Rate, shown
 from eventflows.cli.running import run_flows
@@ -98,7 +99,7 @@ def cli(context: click.Context) -> None:
         context.exit(USAGE)
 
 
-for made in (check, connections, grants, flows, forward):
+for made in (check, connections, grants, flows, list_all, forward):
     cli.add_command(made)
 
 

@@ -188,10 +188,10 @@ def forwarding(
     workers: int, api: str | None,
 ) -> Flow[..., Any]:  # fmt: skip
     """Make a flow that hands messages to a hosted algorithm; says which version `latest` is."""
+    found = split(algorithm)
     base = api or os.environ.get(API)
     if not base:
         raise ConfigError(f"{algorithm} is hosted: set {API} to the address of the platform's API, or give --api.")
-    found = split(algorithm)
     short = f"{found['owner']}/{found['name']}"
     version = "" if found["version"] == "latest" else found["version"]
     if not version:
