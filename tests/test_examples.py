@@ -21,9 +21,12 @@ from typing import Any
 
 import pytest
 
+from eventflows.testing.platform import ADMIN_KEY, playing_platform
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits"
-DOCUMENTS = [ROOT / "README.md", DIGITS / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOW_TO = [ROOT / "docs" / "how-to" / f"{name}.md" for name in ("connections-and-grants", "list-event-flows")]
+DOCUMENTS = [ROOT / "README.md", DIGITS / "README.md", *sorted((ROOT / "docs").glob("*.md")), *HOW_TO]
 BLOCK = re.compile(r"(?:^<!-- file: (\S+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 PRINTED = {
@@ -130,11 +133,12 @@ def test_readme_first_screen_is_the_first_example() -> None:
     assert (shown, shown.count("\n")) == ((ROOT / "examples/first_flow.py").read_text(encoding="utf-8"), 14)
 
 
-def test_notebook_runs(tmp_path: pathlib.Path) -> None:
-    """Every cell of the notebook runs, inside its running event loop."""
+@pytest.mark.parametrize("notebook", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebook_runs(notebook: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Every cell of a notebook runs, inside its running event loop."""
     code = (
         "import nbclient, nbformat\n"
-        f"book = nbformat.read({str(ROOT / 'examples/notebook.ipynb')!r}, as_version=4)\n"
+        f"book = nbformat.read({str(notebook)!r}, as_version=4)\n"
         "nbclient.NotebookClient(book, timeout=60).execute()\n"
     )
     done = run(sys.executable, "-c", code, folder=tmp_path)
@@ -177,3 +181,14 @@ def test_readme_table_says_what_the_adapters_say(monkeypatch: pytest.MonkeyPatch
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     brokers = importlib.import_module("brokers")
     assert brokers.README.read_text(encoding="utf-8") == brokers.written()
+
+
+def test_readme_lines_for_the_platform_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a played platform, with the keys from the environment as they say."""
+    prepare(ROOT / "README.md", tmp_path)
+    with playing_platform("ann") as platform:
+        monkeypatch.setenv("ALGORITHMIA_API", platform.url)
+        monkeypatch.setenv("ALGORITHMIA_API_KEY", platform.key_of("ann"))
+        monkeypatch.setenv("ALGORITHMIA_ADMIN_API_KEY", ADMIN_KEY)
+        done = run(sys.executable, "-W", "error", "platform_flows.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr

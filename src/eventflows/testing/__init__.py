@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from eventflows.testing.faults import Restart as Restart
     from eventflows.testing.harness import Faults as Faults
     from eventflows.testing.harness import Harness as Harness
+    from eventflows.testing.platform import playing_platform as playing_platform
     from eventflows.testing.report import Report as Report
     from eventflows.testing.runner import RunnerConformance as RunnerConformance
     from eventflows.testing.scenario import FAULTY_SCENARIOS as FAULTY_SCENARIOS
@@ -65,6 +66,7 @@ _HOMES = {
     "ScenarioConformance": "scenario_suite",
     "SimulationError": "world",
     "Taken": "cases",
+    "playing_platform": "platform",
     "simulate": "simulation",
     "sit": "driver",
     "wait_until": "conditions",
