@@ -2,7 +2,8 @@
 
 Every row does the same work: receive, `orjson.loads`, a small change, delete; or send, in batches, what `orjson.dumps`
 gave. Rows take turns and medians are shown: only ratios mean anything. The number of calls is counted in a pass of its
-own, through a gate that slows everything down.
+own, through a gate that slows everything down. The consumers that one would pick instead run in an environment of
+their own, `.venv/peers`, each in its best setting for throughput.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import os
 import pathlib
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -20,7 +22,8 @@ from typing import Any
 
 import orjson
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
 os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true"}
 
 import boto3
@@ -34,6 +37,8 @@ from servers.gate import Gate
 COUNT = int(os.environ.get("COUNT", "6000"))
 TURNS = int(os.environ.get("TURNS", "3"))
 RECEIVERS = (1, 4)
+PEERS = {"repid": "repid[sqs]==2.1.4", "taskiq": "taskiq-aio-sqs==2.1.1", "celery": "celery[sqs]==5.7.0"}
+PEER_COUNT = 2000
 BODY = orjson.dumps({"id": 123456, "name": "sensor-17", "text": "x" * 100, "values": [1.25, 2.5, 3.75], "ok": True})
 
 Row = Callable[[str], None]
@@ -141,19 +146,23 @@ def calls(row: Row, *, full: bool) -> float:
     return sum(gate.calls.count(action) for action in counted) * 1000 / COUNT
 
 
-def table(title: str, rows: dict[str, Row], *, full: bool) -> None:
-    """Measure rows in turns and print them; ratios are to the hand-written row with as many receivers."""
+def table(title: str, rows: dict[str, Row], *, full: bool) -> float:
+    """Measure rows in turns and print them; ratios are to the hand-written row with as many receivers.
+
+    Gives the best rate of the library.
+    """
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
     for _, (name, row) in itertools.product(range(TURNS), rows.items()):
         found[name].append(measure(row, full=full, endpoint=elasticmq().endpoint))
     print(f"\n{title}: {COUNT:,} messages of {len(BODY)} bytes, medians of {TURNS} turns")
     print(f"{'':34} {'per second':>10} {'ratio':>6} {'CPU ms/1,000':>13} {'calls/1,000':>12}")
-    base = 0.0
+    base = best = 0.0
     for name, row in rows.items():
         rate = statistics.median(rate for rate, _ in found[name])
         cpu = statistics.median(cpu for _, cpu in found[name])
-        base = rate if "hand" in name else base
+        base, best = (rate, best) if "hand" in name else (base, max(best, rate))
         print(f"{name:34} {rate:10,.0f} {rate / base:6.2f} {cpu:13.0f} {calls(row, full=full):12.0f}")
+    return best
 
 
 def idle() -> None:
@@ -171,15 +180,45 @@ def idle() -> None:
     gate.close()
 
 
+def peers(best: float) -> None:
+    """Print what the consumers do that one would pick instead, in an environment of their own."""
+    home = ROOT / ".venv" / "peers"
+    python = home / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    made = subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS.values()], check=False)
+    if made.returncode:
+        print("\npeers: left out, because they could not be installed")
+        return
+    print(f"\npeers: receive, work, delete; {PEER_COUNT:,} messages, the better of 2 turns; eventflows {best:,.0f}/s")
+    for name, package in PEERS.items():
+        seconds = min(peer(python, name) for _ in range(2))
+        rate = PEER_COUNT / seconds
+        print(f"{package:34} {rate:10,.0f} {rate / best:6.2f}  eventflows is {best / rate:.1f} times as fast")
+
+
+def peer(python: pathlib.Path, name: str) -> float:
+    """Run a peer once on a queue of its own; gives its seconds."""
+    direct = elasticmq().client()
+    queue = f"peer-{name}-{uuid.uuid4().hex[:8]}"
+    direct.create_queue(QueueName=queue)
+    script = ROOT / "benchmarks" / "peers" / "sqs_peers.py"
+    words = [str(python), str(script), name, elasticmq().endpoint, REGION, queue, str(PEER_COUNT)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
+    direct.close()
+    return float(done.stdout.split()[0])
+
+
 def main() -> None:
     """Print the tables."""
     receiving: dict[str, Row] = {}
     for number in RECEIVERS:
         receiving |= {f"hand-written, {number} receiving": handwritten(number)}
         receiving |= {f"eventflows, receivers={number}": flow(number)}
-    table("receive, apply, delete", receiving, full=True)
+    best = table("receive, apply, delete", receiving, full=True)
     table("send", {"hand-written send_message_batch": send_by_hand, "eventflows": send_by_library}, full=False)
     idle()
+    peers(best)
 
 
 if __name__ == "__main__":

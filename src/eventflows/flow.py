@@ -134,7 +134,10 @@ class Flow(Generic[P, R]):
         return run(self, limit=limit, until_idle=until_idle, signals=signals)[0]
 
     def stop(self) -> None:
-        """Drain every run of this flow and make it return; from any thread. Does not wait."""
+        """Drain every run of this flow and make it return; from any thread. Does not wait.
+
+        A run that begins later is not stopped by it.
+        """
         for runner in list(self._runners):
             runner.stop()
 
