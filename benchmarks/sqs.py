@@ -22,8 +22,7 @@ from typing import Any
 
 import orjson
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
 os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true"}
 
 import boto3
@@ -34,6 +33,7 @@ from eventflows import Message
 from servers.elasticmq import ACCOUNT, REGION, elasticmq
 from servers.gate import Gate
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 COUNT = int(os.environ.get("COUNT", "6000"))
 TURNS = int(os.environ.get("TURNS", "3"))
 RECEIVERS = (1, 4)
