@@ -166,7 +166,10 @@ def _broken(name: str, error: BaseException, file: pathlib.Path | None = None) -
     elif isinstance(error, ImportError) and file is not None and (file.parent / "__init__.py").exists():
         package = file.parent.name
         more = f" (it is part of a package; from {file.parent.parent} it is {package}.{file.stem})"
-    return ConfigError(f"{name} cannot be imported: {type(error).__name__}{where}{more}. Mend it and start again.")
+    whole = f"python {name}" if file is not None else f"python -c 'import {name}'"
+    return ConfigError(
+        f"{name} cannot be imported: {type(error).__name__}{where}{more}. To see the whole error: {whole}"
+    )
 
 
 def _place_of(error: BaseException) -> str:
