@@ -84,8 +84,11 @@ class Cases:
         self.topic = self.fresh()
 
     def teardown_method(self, method: Callable[..., object]) -> None:
-        """Close what the test opened."""
-        self._exit.close()
+        """Close what the test opened, and let go of it: pytest keeps the test until all have run."""
+        try:
+            self._exit.close()
+        finally:
+            self.__dict__.clear()
 
     # Skips, capabilities, faults.
 
