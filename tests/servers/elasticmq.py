@@ -44,11 +44,14 @@ class ElasticMq:
 
 def client(endpoint: str, service: str = "sqs", region: str = REGION) -> Any:
     """Make a boto3 client with credentials that a local server does not look at."""
+    return _session().client(service, endpoint_url=endpoint, region_name=region)
+
+
+@functools.cache
+def _session() -> Any:
     import boto3
 
-    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region).client(
-        service, endpoint_url=endpoint
-    )
+    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
 
 
 @functools.cache
