@@ -78,7 +78,7 @@ class PublishResult(NamedTuple):
     """What became of one message, in input order."""
 
     id: str | None = None
-    """The message's id at the broker; None when it was not published."""
+    """The message's id at the broker; None when it was not published, or had none and the broker gives none."""
     error: BrokerError | None = None
     """Why it was not published; None when it was.
 

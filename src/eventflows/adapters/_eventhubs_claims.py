@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from eventflows.adapters._eventhubs_wire import Event, incoming, text_of
+from eventflows.adapters._eventhubs_wire import Event, content_type_of, incoming, text_of
 from eventflows.adapters._watermark import Watermark
 from eventflows.message import Chunk, Delivery, Lane
 
-AHEAD: Final = 200
+AHEAD: Final = 300
 """Events of one partition that wait here before its reader is made to wait."""
 
 
@@ -133,19 +133,22 @@ class EventHubsChunk(Chunk):
         self.numbers = [int(event.sequence_number) for event in self.events]
         self.offsets = [str(event.offset) for event in self.events]
         keys = [text_of(event.partition_key) for event in self.events]
+        types = [content_type_of(event) for event in self.events]
         super().__init__(
             [body for _, body in taken],
             self._delivery,
             lane=claim.lane,
             keys=keys if any(key is not None for key in keys) else None,
-            content_types=[text_of(event.content_type) for event in self.events],
-            positions=[f"{claim.partition}:{number}" for number in self.numbers],
+            content_types=types if types.count(None) < len(types) else None,
             attempt=attempt,
         )
 
+    def position(self, index: int) -> str:
+        """Give partition and sequence number."""
+        return f"{self.claim.partition}:{self.numbers[index]}"
+
     def _delivery(self, index: int) -> Delivery:
-        event = self.events[index]
-        position = f"{self.claim.partition}:{self.numbers[index]}"
+        event, position = self.events[index], self.position(index)
         return Delivery(
             message=incoming(event, self.bodies[index] or b""),
             source=self.claim.source,

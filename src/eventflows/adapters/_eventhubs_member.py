@@ -21,7 +21,7 @@ from eventflows.adapters._eventhubs_positions import Positions
 from eventflows.adapters._eventhubs_wire import Event, body_of
 from eventflows.errors import ConnectionFailedError, EventflowsError
 
-PREFETCH: Final = 100
+PREFETCH: Final = 300
 """Events that the client fetches ahead for each partition."""
 
 

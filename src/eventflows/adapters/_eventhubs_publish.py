@@ -225,8 +225,8 @@ class _Work:
             return
         if error is not None and not alone:
             raise error
-        for index, event in pending:
-            self.results[index] = PublishResult(None, error) if error else PublishResult(str(event.message_id), None)
+        for index, _ in pending:
+            self.results[index] = PublishResult(None, error) if error else PublishResult(self._batch[index].id, None)
 
     def _send(self, envelope: Any, left: float) -> None:  # noqa: ANN401 - the client's batch
         try:

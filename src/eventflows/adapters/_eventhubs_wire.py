@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Final
 
 from eventflows.errors import InvalidMessageError
@@ -18,6 +17,8 @@ def fault_of(message: Message) -> str | None:
     """Say what is wrong with a message; None: nothing."""
     if not isinstance(message.body, bytes):
         return f"a body here is bytes; this one is {type(message.body).__name__}."
+    if message.id is message.key is message.content_type is None and not message.headers and not message.options:
+        return None
     unknown = sorted(set(message.options) - set(OPTIONS))
     if unknown:
         return f"eventhubs:// has no message option {unknown[0]!r}; it has {', '.join(OPTIONS)}."
@@ -43,10 +44,12 @@ def outgoing(message: Message) -> Event:
     if fault is not None:
         raise InvalidMessageError(fault)
     event: Event = EventData(message.body)
-    event.properties.update(message.headers)
+    if message.headers:
+        event.properties.update(message.headers)
     if message.content_type is not None:
         event.content_type = message.content_type
-    event.message_id = message.id or uuid.uuid4().hex  # the service gives none
+    if message.id is not None:  # one that is made up here would cost three times the event
+        event.message_id = message.id
     return event
 
 
@@ -59,10 +62,16 @@ def text_of(value: object) -> str | None:
 
 def body_of(event: Event) -> bytes:
     """Give the bytes of a body; one that was sent as a value or a sequence is written as text."""
-    if event.body_type.value == "data":
-        return b"".join(bytes(part) for part in event.body)
+    if event.body_type.name == "DATA":
+        return b"".join(event.body)
     value = event.body if event.body_type.value == "value" else list(event.body)
     return value if isinstance(value, bytes) else str(text_of(value)).encode("utf-8")
+
+
+def content_type_of(event: Event) -> str | None:
+    """Give the content type; the client's own property of that name looks at every other one first."""
+    properties = event.raw_amqp_message.properties
+    return None if properties is None else text_of(properties.content_type)
 
 
 def incoming(event: Event, body: bytes) -> Message:

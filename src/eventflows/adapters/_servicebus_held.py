@@ -34,7 +34,7 @@ class ServiceBusChunk(Chunk):
     def __init__(
         self, natives: Sequence[Native], source: str, lane: Lane | None = None, until: float | None = None
     ) -> None:
-        keys = [key_of(one) for one in natives]
+        keys, types = [key_of(one) for one in natives], [incoming_type(one) for one in natives]
         self.natives = list(natives)
         self.numbers = [int(one.sequence_number or 0) for one in natives]
         self.source = source
@@ -44,18 +44,21 @@ class ServiceBusChunk(Chunk):
             self._delivery,
             lane=lane,
             keys=keys if any(key is not None for key in keys) else None,
-            content_types=[incoming_type(one) for one in natives],
-            positions=[str(number) for number in self.numbers],
+            content_types=types if types.count(None) < len(types) else None,
             attempt=max(attempt_of(one) for one in natives),
             lease_until=min(map(lease_of, natives)) if until is None else until,
         )
+
+    def position(self, index: int) -> str:
+        """Give the sequence number."""
+        return str(self.numbers[index])
 
     def _delivery(self, index: int) -> Delivery:
         native = self.natives[index]
         return Delivery(
             message=incoming(native, self.bodies[index] or b""),
             source=self.source,
-            position=str(self.numbers[index]),
+            position=self.position(index),
             identity=f"{self.source}#{self.numbers[index]}",
             lane=self.lane,
             attempt=attempt_of(native),
