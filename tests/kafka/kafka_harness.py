@@ -12,7 +12,7 @@ import kafka.errors
 from kafka.admin import MemberToRemove
 from kafka.consumer.fetcher import ConsumerRecord
 
-from eventflows.adapters._kafka_errors import TABLE, translate
+from eventflows.adapters._kafka_python_errors import TABLE, translate
 from eventflows.errors import BrokerError
 from eventflows.protocols import Subscriber
 from eventflows.secret import Secret
@@ -155,7 +155,7 @@ class KafkaHarness(Harness):
 
     def revoke(self, subscriber: Subscriber) -> bool:
         """Remove every member from its group, as an administrator may, and wait until it has noticed."""
-        coordinator = subscriber._group._consumer._coordinator  # type: ignore[attr-defined]
+        coordinator = subscriber._group.member._consumer._coordinator  # type: ignore[attr-defined]
         member = coordinator._generation.member_id
         with administrator(self._server) as admin:
             admin.remove_group_members(self._group, [MemberToRemove(member_id=member)])

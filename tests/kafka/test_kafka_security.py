@@ -12,7 +12,7 @@ import kafka.errors
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
-from eventflows.adapters._kafka_errors import TABLE
+from eventflows.adapters._kafka_python_errors import TABLE
 from eventflows.errors import (
     AuthenticationError,
     BrokerError,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from eventflows.adapters._kafka_clients import Columns, Partition, Records
 from eventflows.adapters._kafka_publisher import ID_HEADER, TYPE_HEADER
 from eventflows.adapters._watermark import Watermark
 from eventflows.message import Chunk, Delivery, Lane, Message
@@ -40,11 +41,11 @@ class Claim:
     """One ownership of one partition; a new one begins whenever the partition comes to us.
 
     Args:
-        partition: The client's `TopicPartition`.
+        partition: What is owned.
         begun: What was committed before: the offset that it reads first, and the claims that ended badly there.
     """
 
-    def __init__(self, partition: Any, begun: Committed) -> None:  # noqa: ANN401 - the client's own
+    def __init__(self, partition: Partition, begun: Committed) -> None:
         self.partition = partition
         self.lane = Lane(f"{partition.topic}/{partition.partition}")
         self.mark = Watermark(begun.position)
@@ -87,35 +88,51 @@ class KafkaChunk(Chunk):
 
     Args:
         claim: What the records were received under.
+        columns: Reads the records.
         records: Of one partition, in order.
+        bodies: Of the records.
         source: The URL, shown.
         position: Names the position of a record.
     """
 
-    __slots__ = ("claim", "records")
+    __slots__ = ("claim", "columns", "records")
 
-    def __init__(self, claim: Claim, records: list[Any], source: str, position: Callable[[Any], str]) -> None:
-        headers = [_headers(record) if record.headers else None for record in records]
+    def __init__(
+        self,
+        claim: Claim,
+        columns: Columns,
+        records: Records,
+        bodies: list[bytes | None],
+        source: str,
+        position: Callable[[Any], str],
+    ) -> None:
+        found = columns.headers(records)
+        headers = None if found is None else [_headers(one) if one else None for one in found]
         attempt = claim.attempt()
-        some = any(headers)
         super().__init__(
-            [record.value for record in records],
-            lambda index: delivery(records[index], source, position, claim.lane, 1 if index else attempt),
+            bodies,
+            lambda index: delivery(columns, records[index], source, position, claim.lane, 1 if index else attempt),
             lane=claim.lane,
-            keys=[_text(record.key) for record in records],
-            headers=[None if one is None else one[0] for one in headers] if some else None,
-            content_types=[None if one is None else one[2] for one in headers] if some else None,
+            keys=[_text(key) for key in columns.keys(records)],
+            headers=None if headers is None else [None if one is None else one[0] for one in headers],
+            content_types=None if headers is None else [None if one is None else one[2] for one in headers],
             attempt=attempt,
         )
         self.claim = claim
+        self.columns = columns
         self.records = records
+
+    def offset(self, index: int) -> int:
+        """Give the offset of one."""
+        return self.columns.offset(self.records[index])
 
     def stretch(self, start: int, stop: int) -> tuple[int, int]:
         """Give the offsets of a stretch: its first, and one past its last."""
-        return self.records[start].offset, self.records[stop - 1].offset + 1
+        return self.offset(start), self.offset(stop - 1) + 1
 
 
 def delivery(
+    columns: Columns,
     record: Any,  # noqa: ANN401 - the client's own
     source: str,
     position: Callable[[Any], str],
@@ -123,27 +140,25 @@ def delivery(
     attempt: int = 1,
 ) -> Delivery:
     """Make the delivery of a record."""
-    headers, id, content_type = _headers(record) if record.headers else ({}, None, None)
+    [body], [key], found = columns.bodies([record]), columns.keys([record]), columns.headers([record])
+    headers, id, content_type = _headers(found[0]) if found and found[0] else ({}, None, None)
     place = position(record)
-    timestamp = record.timestamp
+    timestamp = columns.timestamp(record)
+    topic, number = columns.partition(record)
     return Delivery(
-        message=Message(
-            record.value, headers=headers, key=_text(record.key), id=id or place, content_type=content_type
-        ),
+        message=Message(body, headers=headers, key=_text(key), id=id or place, content_type=content_type),
         source=source,
         position=place,
-        identity=f"{record.topic}/{record.partition}:{record.offset}",
+        identity=f"{topic}/{number}:{columns.offset(record)}",
         lane=lane,
         attempt=attempt,
-        enqueued_at=None
-        if timestamp is None or timestamp < 0
-        else datetime.datetime.fromtimestamp(timestamp / 1000, datetime.UTC),
+        enqueued_at=None if timestamp < 0 else datetime.datetime.fromtimestamp(timestamp / 1000, datetime.UTC),
         native=record,
     )
 
 
-def _headers(record: Any) -> tuple[Mapping[str, str], str | None, str | None]:  # noqa: ANN401 - the client's own
-    headers = {name: _text(value) or "" for name, value in record.headers}
+def _headers(found: list[tuple[str, bytes | None]]) -> tuple[Mapping[str, str], str | None, str | None]:
+    headers = {name: _text(value) or "" for name, value in found}
     return headers, headers.pop(ID_HEADER, None), headers.pop(TYPE_HEADER, None)
 
 
@@ -152,14 +167,15 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else str(value, "utf-8", "surrogateescape")
 
 
-def split(records: Sequence[Any], limit: int, max_bytes: int) -> int:
-    """Say how many of these records fit, at least one."""
-    count = min(len(records), limit)
-    if sum([len(record.value or b"") for record in records[:count]]) <= max_bytes:
-        return count
-    left = max_bytes
-    for index in range(count):
-        left -= len(records[index].value or b"")
-        if left < 0:
-            return max(index, 1)
-    return count
+def split(bodies: Sequence[bytes | None], max_bytes: int) -> tuple[int, int]:
+    """Say how many of these fit, at least one, and their bytes."""
+    size = sum([len(body or b"") for body in bodies])
+    if size <= max_bytes:
+        return len(bodies), size
+    size = 0
+    for index, body in enumerate(bodies):
+        more = len(body or b"")
+        if index and size + more > max_bytes:
+            return index, size
+        size += more
+    return len(bodies), size

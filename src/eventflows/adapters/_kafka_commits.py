@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
-
-import kafka.errors as native
-from kafka.future import Future
+from typing import Final
 
 from eventflows.adapters._kafka_chunks import Claim, Committed
-from eventflows.adapters._kafka_errors import translate
+from eventflows.adapters._kafka_clients import Answer, Member, Partition
 from eventflows.errors import BrokerError, LeaseLostError
-from kafka import KafkaConsumer, OffsetAndMetadata
 
 COMMIT_SECONDS: Final = 1.0
 COMMIT_MESSAGES: Final = 2000
@@ -20,41 +16,25 @@ PROBE_SECONDS: Final = 5.0
 """Without work the position is committed this often: a group's lost permission shows in nothing else."""
 
 
-def native_offset(committed: Committed) -> OffsetAndMetadata:
-    """Give what the client commits."""
-    return OffsetAndMetadata(committed.position, committed.metadata, -1)
-
-
-def settling(error: BaseException | None) -> bool:
-    """Say whether a commit failed because the group settles: nothing is lost, the same may be said again."""
-    while error is not None and not isinstance(error, native.RebalanceInProgressError):
-        inner = error.args[0] if isinstance(error, native.CommitFailedError) and error.args else None
-        error = inner if isinstance(inner, BaseException) else error.__cause__
-    return error is not None
-
-
 class Commits:
     """The commits of one membership. Its owner's thread calls it.
 
     Args:
-        consumer: The client.
+        member: Commits them.
         claims: By partition, as they are now.
         fence: Ends the claims of partitions.
-        where: The source's URL, shown.
     """
 
     def __init__(
         self,
-        consumer: KafkaConsumer,
-        claims: Mapping[Any, Claim],
-        fence: Callable[[Iterable[Any]], object],
-        where: str,
+        member: Member,
+        claims: Mapping[Partition, Claim],
+        fence: Callable[[Iterable[Partition]], object],
     ) -> None:
-        self._consumer = consumer
+        self._member = member
         self._claims = claims
         self._fence = fence
-        self._where = where
-        self._pending: tuple[Future, dict[Claim, Committed]] | None = None
+        self._pending: tuple[Answer, dict[Claim, Committed]] | None = None
         self._settled = 0
         self._soon = False
         self._at = time.monotonic()
@@ -85,11 +65,11 @@ class Commits:
             BrokerError: The group may not be used any more.
         """
         if self._pending is not None:
-            future, said = self._pending
-            if not future.is_done:
+            answer, said = self._pending
+            if not answer.done:
                 return
             self._pending = None
-            error = self._answered(future.exception if future.failed() else None, said)
+            error = self._answered(answer.error, said)
             if error is not None and not error.retryable and not isinstance(error, LeaseLostError):
                 raise error
         late = self._settled and now - self._at >= COMMIT_SECONDS
@@ -101,7 +81,7 @@ class Commits:
         self._at, self._settled, self._soon = now, 0, False
         said = self._states(everything=everything)
         if said:
-            self._pending = (self._consumer.commit_async(_native(said)), said)
+            self._pending = (self._member.begin_commit(_by_partition(said)), said)
 
     def _states(self, *, everything: bool = False, last: bool = False) -> dict[Claim, Committed]:
         said = {}
@@ -125,27 +105,26 @@ class Commits:
         if not said:
             return None
         try:
-            self._consumer.commit(_native(said), timeout_ms=max(timeout, 0.05) * 1000)
-        except native.KafkaError as error:
+            self._member.commit(_by_partition(said), timeout)
+        except BrokerError as error:
             return self._answered(error, said)
         return self._answered(None, said)
 
-    def _answered(self, error: BaseException | None, said: dict[Claim, Committed]) -> BrokerError | None:
+    def _answered(self, error: BrokerError | None, said: dict[Claim, Committed]) -> BrokerError | None:
         for claim, state in said.items():
             claim.unsure = error is not None
             if error is None:
                 claim.committed = state
-        if error is None:
-            return None
-        ours = translate(error, self._where)
-        if isinstance(ours, LeaseLostError) and not settling(error):
+        if isinstance(error, LeaseLostError):
             self._fence(list(self._claims))
-        elif isinstance(ours, LeaseLostError):  # the group is settling: the same may be said again afterwards
-            ours = BrokerError(str(ours), retryable=True)
-            ours.__cause__ = error
-        self._settled += 1
-        return ours
+        if error is not None:
+            self._settled += 1
+        return error
+
+    def moving(self, claims: Iterable[Claim], tell: Callable[[], None]) -> Mapping[Partition, Committed] | None:
+        """Give what is to be committed of claims before they move; None: `tell` is called when they may."""
+        return {claim.partition: claim.last for claim in claims}
 
 
-def _native(said: dict[Claim, Committed]) -> dict[Any, OffsetAndMetadata]:
-    return {claim.partition: native_offset(state) for claim, state in said.items()}
+def _by_partition(said: dict[Claim, Committed]) -> dict[Partition, Committed]:
+    return {claim.partition: state for claim, state in said.items()}

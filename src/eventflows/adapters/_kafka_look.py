@@ -2,187 +2,162 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import kafka.errors as native
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import delivery
-from eventflows.adapters._kafka_client import ask_for, build
-from eventflows.adapters._kafka_errors import translate
-from eventflows.errors import BrokerError, ConfigError, NotFoundError
+from eventflows.adapters._kafka_clients import Client, Columns, Options, Partition, Reader
+from eventflows.adapters._kafka_errors import missing
+from eventflows.errors import BrokerError, ConfigError, PermissionDeniedError
 from eventflows.message import Delivery
 from eventflows.protocols import Finding, Location
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+
+SECONDS: Final = 10.0
+"""For one question."""
 
 
-@contextlib.contextmanager
-def _reader(location: Location, options: Mapping[str, object], timeout: float) -> Iterator[KafkaConsumer]:
-    config = given.client_config(location, options) | {
-        "group_id": options["group"],
-        "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
-        "isolation_level": options.get("isolation", "read_committed"),
-        "request_timeout_ms": 10_000,
-        "allow_auto_create_topics": False,
-    }
-    consumer, client = build(KafkaConsumer, config, location.text, timeout)
-    try:
-        yield consumer
-    except native.KafkaError as error:
-        raise translate(error, location.text) from error
-    finally:
-        with contextlib.suppress(Exception):  # it only read, so there is nothing to save
-            consumer.close(autocommit=False, timeout_ms=500)
-        client.close()
-
-
-def _topics(consumer: KafkaConsumer, location: Location, options: Mapping[str, object]) -> list[str]:
+def _topics(reader: Reader, location: Location, options: Options) -> list[str]:
     if not options.get("pattern"):
         return given.topics(location)
-    return sorted(topic for topic in consumer.topics() if re.match(location.path, topic))
+    return sorted(topic for topic in reader.topics() if re.match(location.path, topic))
 
 
-def _partitions(consumer: KafkaConsumer, topics: Sequence[str], where: str) -> list[Any]:
+def _partitions(reader: Reader, topics: Sequence[str], where: str) -> list[Partition]:
+    reader.look(topics, SECONDS)
     found = []
     for topic in topics:
-        numbers = consumer.partitions_for_topic(topic)
+        numbers = reader.partitions(topic)
         if not numbers:
-            raise NotFoundError(f"{where}: there is no topic {topic!r}. Create it, or correct the URL.")
-        found += [TopicPartition(topic, number) for number in sorted(numbers)]
+            raise missing(where, topic)
+        found += [Partition(topic, number) for number in numbers]
     return found
 
 
 def peek(
-    location: Location, options: Mapping[str, object], limit: int, start: str | None, timeout: float
+    client: Client, location: Location, options: Options, limit: int, start: str | None, timeout: float
 ) -> Sequence[Delivery]:
     """Look at what waits, by the time it was published, then by partition and offset."""
     deadline = time.monotonic() + timeout
-    with _reader(location, options, timeout) as consumer:
-        topics = _topics(consumer, location, options)
-        partitions = _partitions(consumer, topics, location.text)
-        consumer.assign(partitions)
-        firsts = consumer.beginning_offsets(partitions)
-        ends = consumer.end_offsets(partitions)
-        for one in partitions:
-            consumer.seek(one, max(consumer.committed(one) or 0, firsts[one]))
-        several = len(topics) > 1
+    with client.reader(location, options, timeout) as reader:
+        topics = _topics(reader, location, options)
+        partitions = _partitions(reader, topics, location.text)
+        ends = reader.ends(partitions, SECONDS)
+        several = len(topics) > 1 or bool(options.get("pattern"))
+        columns = reader.columns
 
         def place(record: Any) -> str:  # noqa: ANN401 - the client's own
-            short = f"{record.partition}:{record.offset}"
-            return f"{record.topic}/{short}" if several or options.get("pattern") else short
+            topic, number = columns.partition(record)
+            short = f"{number}:{columns.offset(record)}"
+            return f"{topic}/{short}" if several else short
 
-        after = None if start is None else _after(consumer, topics, start, ends, deadline)
-        records = _read(consumer, partitions, ends, limit, after, deadline)
-        return [delivery(record, location.text, place) for record in records[:limit]]
+        if start is None:
+            after, begin = None, _waiting(reader, partitions)
+        else:
+            after, begin = _after(reader, topics, start, ends, deadline)
+        records = _read(reader, begin, ends, limit, after, deadline)
+        return [delivery(columns, record, location.text, place) for record in records[:limit]]
 
 
-def _order(record: Any) -> tuple[int, str, int, int]:  # noqa: ANN401 - the client's own
-    return record.timestamp, record.topic, record.partition, record.offset
+def _waiting(reader: Reader, partitions: Sequence[Partition]) -> dict[Partition, int]:
+    firsts = reader.firsts(partitions, SECONDS)
+    done = reader.committed(partitions, SECONDS)
+    return {one: max(done[one].position, first) if one in done else first for one, first in firsts.items()}
+
+
+Order = tuple[int, str, int, int]
+
+
+def _order(columns: Columns, record: Any) -> Order:  # noqa: ANN401 - the client's own
+    return columns.timestamp(record), *columns.partition(record), columns.offset(record)
 
 
 def _after(
-    consumer: KafkaConsumer, topics: Sequence[str], start: str, ends: Mapping[Any, int], deadline: float
-) -> tuple[int, str, int, int]:
-    """Find the record of a position, and begin every partition at its time."""
+    reader: Reader, topics: Sequence[str], start: str, ends: Mapping[Partition, int], deadline: float
+) -> tuple[Order, dict[Partition, int]]:
+    """Find the record of a position, and where every partition is at its time."""
     topic, _, short = start.rpartition("/")
     number, _, offset = short.partition(":")
     if not (number.isdecimal() and offset.isdecimal()) or (topic or topics[0]) not in topics:
         raise ConfigError(f"start={start!r}: a position here is partition:offset, such as 3:1042.")
-    partition = TopicPartition(topic or topics[0], int(number))
+    partition = Partition(topic or topics[0], int(number))
     if partition not in ends or int(offset) >= ends[partition]:
         raise ConfigError(f"start={start!r}: there is no such message.")
-    others = [one for one in ends if one != partition]
-    consumer.pause(*others)
-    consumer.seek(partition, int(offset))
-    found: list[Any] = []
-    while not found and time.monotonic() < deadline:
-        found = consumer.poll(200, 1).get(partition, [])
-    consumer.resume(*others)
+    found = _read(reader, {partition: int(offset)}, ends, 1, None, deadline)
     if not found:
         raise ConfigError(f"start={start!r}: there is no such message any more.")
-    for one, at in consumer.offsets_for_times(dict.fromkeys(others, found[0].timestamp)).items():
-        consumer.seek(one, ends[one] if at is None else at.offset)
-    return _order(found[0])
+    others = [one for one in ends if one != partition]
+    then = reader.at_time(others, reader.columns.timestamp(found[0]), SECONDS)
+    begin = {one: then.get(one, ends[one]) for one in others} | {partition: int(offset)}
+    return _order(reader.columns, found[0]), begin
 
 
 def _read(
-    consumer: KafkaConsumer,
-    partitions: Sequence[Any],
-    ends: Mapping[Any, int],
+    reader: Reader,
+    starts: Mapping[Partition, int],
+    ends: Mapping[Partition, int],
     limit: int,
-    after: tuple[int, str, int, int] | None,
+    after: Order | None,
     deadline: float,
 ) -> list[Any]:
     """Read so many of each partition, or to its end."""
-    kept: dict[Any, list[Any]] = {one: [] for one in partitions}
+    columns = reader.columns
+    reader.assign(starts)
+    kept: dict[Partition, list[Any]] = {one: [] for one in starts}
     while time.monotonic() < deadline:
-        full = [one for one in partitions if len(kept[one]) >= limit or (consumer.position(one) or 0) >= ends[one]]
-        if len(full) == len(partitions):
+        full = [one for one in starts if len(kept[one]) >= limit or reader.position(one) >= ends[one]]
+        if len(full) == len(starts):
             break
-        consumer.pause(*full)
-        for one, records in consumer.poll(200, max(limit, 1)).items():
-            kept[one] += [record for record in records if after is None or _order(record) > after]
-    return sorted((record for records in kept.values() for record in records), key=_order)
+        for one, records in reader.read(max(limit, 1), 0.2, full).items():
+            kept[one] += [record for record in records if after is None or _order(columns, record) > after]
+    return sorted((one for records in kept.values() for one in records), key=lambda one: _order(columns, one))
 
 
 def oldest(
+    client: Client,
     location: Location,
-    options: Mapping[str, object],
-    starts: Mapping[Any, int],
-    ends: Mapping[Any, int],
+    options: Options,
+    starts: Mapping[Partition, int],
+    ends: Mapping[Partition, int],
     deadline: float,
 ) -> list[int]:
     """Give the timestamps, in milliseconds, of the first record of each partition from where it begins."""
-    with _reader(location, options, max(deadline - time.monotonic(), 0.1)) as consumer:
-        consumer.assign(list(starts))
-        for one, start in starts.items():
-            consumer.seek(one, start)
-        return [record.timestamp for record in _read(consumer, list(starts), ends, 1, None, deadline)]
+    with client.reader(location, options, max(deadline - time.monotonic(), 0.1)) as reader:
+        found = _read(reader, starts, ends, 1, None, deadline)
+        return [reader.columns.timestamp(record) for record in found]
 
 
-def entities(location: Location, options: Mapping[str, object]) -> Sequence[str]:
+def entities(client: Client, location: Location, options: Options) -> Sequence[str]:
     """Give the names of the topics that we may see."""
-    config = given.client_config(location, options)
-    del config["metrics_enabled"]  # the administrator's client has none
-    admin, client = build(KafkaAdminClient, config, location.text, 10.0)
-    try:
-        return sorted(name for name in admin.list_topics() if not name.startswith("__"))
-    except native.KafkaError as error:
-        raise translate(error, location.text) from error
-    finally:
-        admin.close()
-        client.close()
+    return sorted(name for name in client.topics(location, options, SECONDS) if not name.startswith("__"))
 
 
-def check(location: Location, options: Mapping[str, object]) -> Sequence[Finding]:
+def check(client: Client, location: Location, options: Options) -> Sequence[Finding]:
     """Say, one line each, whether brokers, topics and group can be used."""
     where = location.text
     try:
-        with _reader(location, options, 10.0) as consumer:
+        with client.reader(location, options, SECONDS) as reader:
             findings = [Finding("ok", f"{where}: the brokers answer, and accept who we are")]
-            topics = _topics(consumer, location, options)
-            ask_for(consumer, topics, 10.0)
+            topics = _topics(reader, location, options)
+            reader.look(topics, SECONDS)
             for topic in topics:
-                numbers = consumer._cluster.partitions_for_topic(topic)
+                numbers = reader.partitions(topic)
                 if numbers:
                     findings.append(Finding("ok", f"topic {topic} has {len(numbers)} partitions"))
-                elif topic in consumer._cluster.unauthorized_topics:
+                elif reader.denied(topic):
                     findings.append(Finding("error", f"topic {topic} may not be read", "Ask for an ACL on it: READ."))
                 else:
                     findings.append(Finding("error", f"there is no topic {topic}", "Create it, or correct the URL."))
-            return [*findings, _group(consumer, str(options["group"]))]
+            return [*findings, _group(reader, str(options["group"]))]
     except (BrokerError, ConfigError) as error:
         return [Finding("error", str(error), "Mend what it says.")]
 
 
-def _group(consumer: KafkaConsumer, group: str) -> Finding:
+def _group(reader: Reader, group: str) -> Finding:
     try:
-        consumer._coordinator.ensure_coordinator_ready(timeout_ms=5000)
-    except native.GroupAuthorizationFailedError:
+        reader.find_group(5.0)
+    except PermissionDeniedError:
         return Finding("error", f"group {group} may not be used", "Ask for an ACL on the group: READ.")
     return Finding("ok", f"group {group} can be used")

@@ -1,11 +1,10 @@
-"""The options of `kafka://`, and what the client is told because of them."""
+"""The options of `kafka://`."""
 
 from __future__ import annotations
 
 import datetime
 import os
 import re
-import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -13,7 +12,7 @@ from eventflows.errors import ConfigError
 from eventflows.protocols import Location, Option
 from eventflows.secret import Secret
 
-_MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
+MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^\s,:/]+)(:\d{1,5})?")
 
@@ -74,7 +73,7 @@ def _from(value: object) -> str | datetime.datetime:
 _COMMON: Final = (
     Option(name="username", parse=_text, about="the SASL user; needs password"),
     Option(name="password", parse=_secret, about="the SASL user's password, as a Secret; a keyword only"),
-    Option(name="sasl", parse=_one_of(*_MECHANISMS), about="the mechanism (default SCRAM-SHA-512)"),
+    Option(name="sasl", parse=_one_of(*MECHANISMS), about="the mechanism (default SCRAM-SHA-512)"),
     Option(name="tls", parse=_flag, about="encrypt; ca, cert and key imply it (default false)"),
     Option(name="ca", parse=_text, about="certificates to trust: a path, or PEM text (default: the system's)"),
     Option(name="cert", parse=_text, about="path of the client's certificate, PEM, for mutual TLS"),
@@ -134,43 +133,11 @@ def validate(location: Location, options: Mapping[str, object], side: Literal["s
         raise ConfigError(f"{where}: ca= and cert= need TLS; leave tls=false out.")
 
 
-def client_config(location: Location, options: Mapping[str, object]) -> dict[str, Any]:
-    """Give the part of kafka-python's configuration that says where, and who we are; reads secrets and files.
-
-    Raises:
-        ConfigError: A secret, a CA or a certificate cannot be read.
-    """
-    tls = bool(options.get("tls")) or "ca" in options or "cert" in options
-    config: dict[str, Any] = {
-        "bootstrap_servers": location.authority.split(","),
-        "security_protocol": ("SASL_" if "username" in options else "") + ("SSL" if tls else "PLAINTEXT"),
-        "reconnect_backoff_max_ms": 500,
-        "metrics_enabled": False,
-    }
-    if tls:
-        config["ssl_context"] = _tls(location, options)
-    password = options.get("password")
-    if isinstance(password, Secret):
-        config["sasl_mechanism"] = options.get("sasl", _MECHANISMS[0])
-        config["sasl_plain_username"] = options["username"]
-        config["sasl_plain_password"] = password.reveal()
-    return config
+def encrypted(options: Mapping[str, object]) -> bool:
+    """Say whether TLS is wanted."""
+    return bool(options.get("tls")) or "ca" in options or "cert" in options
 
 
-def _tls(location: Location, options: Mapping[str, object]) -> ssl.SSLContext:
-    ca = options.get("ca")
-    pem = isinstance(ca, str) and "-----BEGIN" in ca
-    try:
-        context = ssl.create_default_context(
-            cadata=str(ca) if pem else None, cafile=None if pem or ca is None else str(ca)
-        )
-    except (OSError, ssl.SSLError) as error:
-        shown = "the PEM text" if pem else ca
-        raise ConfigError(f"{location.text}: ca=: {shown} cannot be used: {type(error).__name__}.") from error
-    if "cert" in options:
-        key = options.get("key")
-        try:
-            context.load_cert_chain(str(options["cert"]), None if key is None else str(key))
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{location.text}: cert= and key= cannot be used: {type(error).__name__}.") from error
-    return context
+def protocol(options: Mapping[str, object]) -> str:
+    """Name the security protocol as Kafka does."""
+    return ("SASL_" if "username" in options else "") + ("SSL" if encrypted(options) else "PLAINTEXT")

@@ -1,4 +1,4 @@
-"""Reading topics as a member of a group, with kafka-python."""
+"""Reading topics as a member of a group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from eventflows.adapters import _kafka_look as look
 from eventflows.adapters._kafka_chunks import KafkaChunk, split
+from eventflows.adapters._kafka_clients import client_of
+from eventflows.adapters._kafka_group import Group
 from eventflows.adapters._kafka_publisher import KafkaPublisher
 from eventflows.errors import (
     CapabilityError,
@@ -20,7 +23,6 @@ from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Gap, Location, Publisher, SettleFailure
 
 if TYPE_CHECKING:
-    from eventflows.adapters._kafka_group import Group
     from eventflows.adapters._kafka_transactions import Transactor
 
 
@@ -52,14 +54,12 @@ class KafkaSubscriber:
             self._open(timeout)
 
     def _open(self, timeout: float) -> None:
-        from eventflows.adapters._kafka_group import Group
-
         if self._group is not None:
             group, self._group = self._group, None
             self.ready = False
             self._gaps += group.gaps()
             group.close(5.0)
-        self._group = Group(self._location, self._options, timeout, self._transactor)
+        self._group = Group(client_of(self._options), self._location, self._options, timeout, self._transactor)
         self._closed = False
 
     def _opened(self, timeout: float) -> Group:
@@ -80,12 +80,12 @@ class KafkaSubscriber:
                 chunks = self._from_stash(group, limit, max_bytes, skip)
                 if chunks:
                     return chunks
-                group.prepare_bell()
+                group.member.prepare_bell()
                 if self._woken or self._closed:
                     break
                 left = deadline - time.monotonic()
                 group.poll(limit, max(left, 0.0), skip, lambda: self._woken)
-                self.ready = group.joined
+                self.ready = group.member.joined
                 if limit and (chunks := self._from_stash(group, limit, max_bytes, skip)):
                     return chunks
                 if time.monotonic() >= deadline:
@@ -97,13 +97,14 @@ class KafkaSubscriber:
 
     def _from_stash(self, group: Group, limit: int, max_bytes: int, skip: Collection[Lane]) -> list[Chunk]:
         chunks: list[Chunk] = []
+        columns = group.member.columns
         for claim, records in list(group.stash.items()):
             if claim.lane in skip:
                 continue
             if limit <= 0 or (chunks and max_bytes <= 0):
                 break
-            count = split(records, limit, max_bytes)
-            size = sum([len(record.value or b"") for record in records[:count]])
+            bodies = columns.bodies(records if len(records) <= limit else records[:limit])
+            count, size = split(bodies, max_bytes)
             if chunks and size > max_bytes:
                 break
             taken = records if count == len(records) else records[:count]
@@ -111,7 +112,8 @@ class KafkaSubscriber:
                 del group.stash[claim]
             else:
                 group.stash[claim] = records[count:]
-            chunks.append(KafkaChunk(claim, taken, self._location.text, group.position))
+            bodies = bodies if count == len(bodies) else bodies[:count]
+            chunks.append(KafkaChunk(claim, columns, taken, bodies, self._location.text, group.position))
             limit -= count
             max_bytes -= size
         return chunks
@@ -154,7 +156,7 @@ class KafkaSubscriber:
         elif repeated and not claim.unsure:
             known = set(repeated)
             failures += [
-                SettleFailure(chunk[i], _lost(chunk[i])) for i in range(start, stop) if chunk.records[i].offset in known
+                SettleFailure(chunk[i], _lost(chunk[i])) for i in range(start, stop) if chunk.offset(i) in known
             ]
         return not lost
 
@@ -206,7 +208,7 @@ class KafkaSubscriber:
 
         where = self._location.text
         with self._owner:
-            cluster = self._opened(30.0).cluster
+            cluster = self._opened(30.0).member.cluster
             for publisher in publishers:
                 if not isinstance(publisher, KafkaPublisher) or cluster is None or publisher.cluster != cluster:
                     raise CapabilityError(
@@ -217,7 +219,7 @@ class KafkaSubscriber:
                 raise CapabilityError(f'{where}: guarantee="exactly-once" needs isolation=read_committed.')
             first = publishers[0]
             assert isinstance(first, KafkaPublisher)  # noqa: S101 - for the type checker: looked at above
-            self._transactor = Transactor(first.config(30.0), first.where, str(self._options["group"]))
+            self._transactor = Transactor(first.location, first.options, str(self._options["group"]))
             self._open(30.0)
 
     def claim_position(self, settlements: Sequence[Settlement]) -> object | None:
@@ -231,28 +233,22 @@ class KafkaSubscriber:
 
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
         """Look at what waits from the group's position on, without joining it."""
-        from eventflows.adapters._kafka_look import peek
-
-        return peek(self._location, self._options, limit, start, timeout)
+        return look.peek(client_of(self._options), self._location, self._options, limit, start, timeout)
 
     def check(self) -> Sequence[Finding]:
         """Say whether brokers, topics and group can be used."""
-        from eventflows.adapters._kafka_look import check
-
-        return check(self._location, self._options)
+        return look.check(client_of(self._options), self._location, self._options)
 
     def entities(self) -> Sequence[str]:
         """Give the names of the topics that we may see."""
-        from eventflows.adapters._kafka_look import entities
-
-        return entities(self._location, self._options)
+        return look.entities(client_of(self._options), self._location, self._options)
 
     def wake(self) -> None:
         """Let a blocked `receive`, or the next one, return early."""
         self._woken = True
         group = self._group
         if group is not None:
-            group.ring()
+            group.member.ring()
 
     def close(self, *, timeout: float = 30.0) -> None:
         """Commit what was settled, leave the group, disconnect."""

@@ -10,18 +10,21 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import kafka.errors as native
 
 from eventflows.adapters._kafka_chunks import Claim, Committed, KafkaChunk
-from eventflows.adapters._kafka_client import build
-from eventflows.adapters._kafka_commits import Commits, native_offset
-from eventflows.adapters._kafka_errors import translate
+from eventflows.adapters._kafka_clients import Options, Partition
+from eventflows.adapters._kafka_commits import Commits
+from eventflows.adapters._kafka_python_client import build
+from eventflows.adapters._kafka_python_errors import translate
+from eventflows.adapters._kafka_python_member import REVOKE_SECONDS, native_offsets
+from eventflows.adapters._kafka_python_producer import producer_config
 from eventflows.errors import BrokerError, InvalidMessageError, LeaseLostError, OutcomeUnknownError, TooLargeError
 from eventflows.policy import Settlement
-from eventflows.protocols import PublishResult
+from eventflows.protocols import Location, PublishResult
 from kafka import KafkaProducer
 
 TRANSACTION_SECONDS: Final = 10.0
@@ -42,13 +45,13 @@ class Transactor:
     """One transactional producer, made when it is needed, and made anew after anything but success.
 
     Args:
-        config: Of the producer, for the destination.
-        where: The destination's URL, shown.
+        location: The destination.
+        options: Its options.
         group: Of the source.
     """
 
-    def __init__(self, config: Mapping[str, Any], where: str, group: str) -> None:
-        self._config = dict(config) | {
+    def __init__(self, location: Location, options: Options, group: str) -> None:
+        self._config = producer_config(location, options, 30.0) | {
             "enable_idempotence": True,
             "transaction_timeout_ms": int(TRANSACTION_SECONDS * 1000),
             "delivery_timeout_ms": int(TRANSACTION_SECONDS * 1000),
@@ -56,7 +59,7 @@ class Transactor:
             "retry_backoff_ms": 2,  # every transaction waits for the end of the one before by trying: 100 ms at first
             "linger_ms": 0,
         }
-        self._where = where
+        self._where = location.text
         self.id = f"eventflows-{group}-{uuid.uuid4().hex}"
         self._producer: Any = None  # a KafkaProducer
         self._lock = threading.Lock()
@@ -121,7 +124,7 @@ class Transactor:
     ) -> list[PublishResult]:
         try:
             producer.begin_transaction()
-            offsets = {claim.partition: native_offset(state) for claim, state in position.said.items()}
+            offsets = native_offsets({claim.partition: state for claim, state in position.said.items()})
             named = producer._transaction_manager.send_offsets_to_transaction(offsets, position.member)
             producer._sender.wakeup()
             results = self._write(producer, records, deadline)
@@ -273,21 +276,22 @@ class TransactedCommits(Commits):
         """Say that the claims end well, if they do."""
         if last:
             try:
-                self._transactor.give_up(list(self._claims.values()), self._consumer.group_metadata(), timeout)
+                self._transactor.give_up(list(self._claims.values()), self._member.credentials(), timeout)
             except BrokerError as error:
                 return error
         return None
 
-    def moving(self, claims: Collection[Claim], tell: Callable[[], None], timeout: float) -> None:
+    def moving(self, claims: Iterable[Claim], tell: Callable[[], None]) -> Mapping[Partition, Committed] | None:
         """Say that claims end well, on a thread of its own; `tell` is called afterwards, however it went."""
-        member = self._consumer.group_metadata()
+        member = self._member.credentials()
 
         def say() -> None:
             with contextlib.suppress(BrokerError):  # who has them next ends what this one left
-                self._transactor.give_up(claims, member, timeout)
+                self._transactor.give_up(list(claims), member, REVOKE_SECONDS)
             tell()
 
         threading.Thread(target=say, name="kafka-last-transaction", daemon=True).start()
+        return None
 
     def claim(self, settlements: Sequence[Settlement]) -> Position | None:
         """Give what a transaction commits: the end of what is settled, and claims that are not counted yet.
@@ -296,7 +300,7 @@ class TransactedCommits(Commits):
             LeaseLostError: A claim is not ours any more, or we have no place in the group.
         """
         # Before looking whether lanes are lost: an older generation is refused, a newer one would not be.
-        member = self._consumer.group_metadata()
+        member = self._member.credentials()
         ends: dict[Claim, int] = {}
         for settlement in settlements:
             for chunk, stretch in settlement.spans:

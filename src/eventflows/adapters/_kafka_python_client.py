@@ -7,22 +7,19 @@ names used here are why the extra pins the client below 3.1.
 
 from __future__ import annotations
 
-import logging
 import ssl
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import kafka.errors as native
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from eventflows.adapters._kafka_errors import translate
-from kafka import AsyncConsumerRebalanceListener
+from eventflows.adapters._kafka_python_errors import translate
 
 T = TypeVar("T")
-_log: Final = logging.getLogger("eventflows")
 _FINAL = (native.SaslAuthenticationFailedError, native.UnsupportedSaslMechanismError, ssl.SSLError)
 
 
@@ -128,52 +125,3 @@ def build(make: Callable[..., T], config: dict[str, Any], where: str, timeout: f
         for one in clients:
             one.close()
         raise translate(reason, where) from error
-
-
-def ask_for(consumer: Any, topics: list[str], timeout: float) -> None:  # noqa: ANN401 - the client's own
-    """Ask the broker for topics by their names: only so does it say which of them may not be read.
-
-    Raises:
-        KafkaError: There was no answer.
-    """
-    consumer._cluster.set_topics(topics)
-    future = consumer._cluster.request_update()
-    consumer._net.run(consumer._manager.wait_for, future, timeout * 1000)
-
-
-class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs on the client's own thread, within the owner's `receive` or `close`; so it blocks on nothing but this loop.
-
-    Args:
-        fence: Ends the claims of partitions, and gives those that had not ended.
-        arrived: Told of partitions that are ours now.
-        commit: Commits the last of these claims, and gives what can be awaited.
-    """
-
-    def __init__(
-        self,
-        fence: Callable[[Iterable[Any]], list[T]],
-        arrived: Callable[[Iterable[Any]], None],
-        commit: Callable[[list[T]], Any],
-    ) -> None:
-        self._fence = fence
-        self._arrived = arrived
-        self._commit = commit
-
-    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        """Fence first, then commit, then let them go."""
-        ended = self._fence(revoked)
-        if ended:
-            try:
-                await self._commit(ended)
-            except native.KafkaError as error:
-                _log.warning("the last commit of %d partitions that move failed (%s): their next owner repeats some "
-                             "messages.", len(ended), type(error).__name__)  # fmt: skip
-
-    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        """Hold them until the owner has claimed them."""
-        self._arrived(assigned)
-
-    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        """Fence; they are somebody else's, so nothing is committed."""
-        self._fence(lost)
