@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-sqs demo-servicebus demo-eventhubs test trials soak brokers check bench format lock clean
+.PHONY: help demo demo-sqs demo-servicebus demo-eventhubs test trials soak brokers check bench format servers lock clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3.12], where TARGET is one of"
@@ -26,17 +26,20 @@ demo-servicebus: .venv/.dev ## The same through Azure Service Bus, on the tests'
 demo-eventhubs: .venv/.dev ## The same through Azure Event Hubs, on the tests' stand-in
 	$(BIN)/python examples/digits/demo_eventhubs.py
 
-test: .venv/.dev ## Run the tests that are quick
-	$(BIN)/python -m pytest -n $(JOBS) -m "not trial and not broker"
+test: servers ## Run the tests that are quick
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not trial"
 
-trials: .venv/.dev ## Run the tests that take long
-	$(BIN)/python -m pytest -n $(JOBS) -m "trial and not broker"
+trials: servers ## Run the tests that take long: kills, storms, broken networks, soaks
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m trial
 
 soak: .venv/.dev ## Kill processes while they work on a million messages, and prove the results complete
 	$(BIN)/python -m pytest -s -m trial tests/runner/test_soak.py
 
-brokers: .venv/.dev ## Run the suites on Kafka, ElasticMQ and the AMQP stand-in (wants Java and Maven)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m broker
+brokers: servers ## Of both, run what needs Kafka, ElasticMQ or the AMQP stand-in
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m broker
+
+servers: .venv/.dev
+	@PYTHONPATH=tests $(BIN)/python -m servers.fetch
 
 check: .venv/.dev ## Check formatting, lint, types, and that imports go one way
 	$(BIN)/ruff format --check

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 WITH_A_BROKER = {"kafka", "sqs", "servicebus", "eventhubs"}
-"""Folders whose tests sit beside a server, and take long together: `make brokers` runs them."""
+"""Folders whose tests sit beside a server: `make brokers` runs them alone."""
 ALONE = ("errors", "place", "store", "holding", "wire")
 """Endings of the files there that start none."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a broker, so that no file can forget it."""
+    """Mark what needs a broker, so that no file can forget it, and keep a file's tests beside one server."""
     for item in items:
-        if item.path.parent.name in WITH_A_BROKER and not item.path.stem.endswith(ALONE):
+        folder, stem = item.path.parent.name, item.path.stem
+        if folder in WITH_A_BROKER and not stem.endswith(ALONE):
             item.add_marker(pytest.mark.broker)
+            item.add_marker(pytest.mark.xdist_group(f"{folder}-{stem}"))

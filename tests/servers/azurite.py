@@ -20,7 +20,7 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 FETCH_TIMEOUT = 600.0
 
 
-def _installed() -> Path:
+def fetch() -> Path:
     """Give Azurite's program, fetched once by the user's own npm."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
@@ -43,7 +43,7 @@ class Azurite:
     """A running Azurite, its blobs in memory."""
 
     def __init__(self) -> None:
-        program = _installed()
+        program = fetch()
         self.server = Server("azurite", free_port())
         self.url = f"http://127.0.0.1:{self.server.port}/{ACCOUNT}"
         self.connection_string = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 from servers.maven import jars
@@ -21,11 +22,16 @@ aws {{ region = {region}, accountId = "{account}" }}
 """
 
 
+def fetch() -> list[Path]:
+    """Give its jars, fetched once."""
+    return jars(f"org.elasticmq:elasticmq-server_2.13:{VERSION}")
+
+
 class ElasticMq:
     """A running ElasticMQ."""
 
     def __init__(self) -> None:
-        libraries = jars(f"org.elasticmq:elasticmq-server_2.13:{VERSION}")
+        libraries = fetch()
         server = Server("elasticmq", free_port())
         settings = server.folder / "elasticmq.conf"
         settings.write_text(_SETTINGS.format(port=server.port, region=REGION, account=ACCOUNT))

@@ -71,6 +71,11 @@ rootLogger.appenderRef.o.ref=o
 """
 
 
+def fetch() -> list[Path]:
+    """Give the jars, fetched once."""
+    return jars(*COORDINATES)
+
+
 def free_ports(count: int) -> list[int]:
     """Give ports of loopback on which nobody listens now."""
     sockets = [socket.socket() for _ in range(count)]
@@ -92,7 +97,7 @@ class KafkaServer:
     """
 
     def __init__(self, *, proxied: int | None = None, extra: Mapping[str, str] | None = None) -> None:
-        self._jars = jars(*COORDINATES)
+        self._jars = fetch()
         self.folder = Path(tempfile.mkdtemp(prefix="eventflows-kafka-"))
         self.tls = self.folder / "tls"
         _certificates(self.tls)

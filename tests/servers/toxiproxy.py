@@ -22,7 +22,8 @@ VERSION = "v2.5.0"
 BUILD_SECONDS = 600.0
 
 
-def _program() -> Path:
+def fetch() -> Path:
+    """Give the program, built once."""
     if shutil.which("go") is None:
         missing("go", "for a proxy that breaks networks")
     folder = cache_folder(f"toxiproxy-{VERSION}")
@@ -92,7 +93,7 @@ class Toxiproxy:
     """A running Toxiproxy."""
 
     def __init__(self) -> None:
-        program = _program()
+        program = fetch()
         self.server = Server("toxiproxy", free_port())
         self.server.start([str(program), "-host", "127.0.0.1", "-port", str(self.server.port)])
 
