@@ -124,6 +124,8 @@ class Transactor:
     ) -> list[PublishResult]:
         try:
             producer.begin_transaction()
+            # The client keeps the positions of a transaction that was refused, and would commit them with this one.
+            producer._transaction_manager._pending_txn_offset_commits.clear()
             offsets = native_offsets({claim.partition: state for claim, state in position.said.items()})
             named = producer._transaction_manager.send_offsets_to_transaction(offsets, position.member)
             producer._sender.wakeup()

