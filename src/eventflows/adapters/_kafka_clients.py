@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from eventflows.errors import BrokerError
 from eventflows.protocols import Location, PublishResult
 
 if TYPE_CHECKING:
     from eventflows.adapters._kafka_chunks import Claim, Committed
+
+TRANSACTION_SECONDS: Final = 10.0
+"""After this the brokers end a transaction by themselves; a successor does not wait for it, it ends it."""
 
 Options = Mapping[str, object]
 Records = list[Any]
@@ -177,7 +180,7 @@ class Member(Consumer, Protocol):
         ...
 
     def credentials(self) -> Any:  # noqa: ANN401 - the client's own
-        """Give what a transaction shows: who we are in the group, and of which generation."""
+        """Give what a transaction shows: who we are in the group, and of which generation; None: we are not in it."""
         ...
 
     def close(self, timeout: float) -> None:
@@ -269,6 +272,39 @@ class Producer(Protocol):
         ...
 
 
+class Transactions(Protocol):
+    """A transactional producer whose name has nothing open. One thread at a time calls it."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can run another; if not, a new one of its name ends what this one left."""
+        ...
+
+    def run(
+        self,
+        records: Sequence[tuple[str, dict[str, Any]]],
+        positions: Mapping[Partition, Committed],
+        credentials: Any,  # noqa: ANN401 - as of `Member.credentials`
+        timeout: float,
+    ) -> list[PublishResult]:
+        """Commit positions and records, by topic, as one; when any result has an error, nothing was.
+
+        The positions are named first: so whoever takes a partition over, and reads positions that are stable only,
+        waits for every transaction that has written anything, or ends it.
+
+        Raises:
+            LeaseLostError: The credentials are of another generation, or the group settles; nothing was committed.
+            FencedError: Somebody else has its name; nothing was committed.
+            OutcomeUnknownError: Positions tell, read after the next one of its name was made.
+            BrokerError: Nothing was committed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Disconnect at once; what is open is left to the next of its name, or to the brokers."""
+        ...
+
+
 class Client(Protocol):
     """One of the two."""
 
@@ -286,6 +322,10 @@ class Client(Protocol):
 
     def producer(self, location: Location, options: Options, timeout: float) -> Producer:
         """Connect a producer."""
+        ...
+
+    def transactions(self, location: Location, options: Options, name: str, timeout: float) -> Transactions:
+        """Connect a transactional producer, and end what its name has open; former ones can do nothing any more."""
         ...
 
 

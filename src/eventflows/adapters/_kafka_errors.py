@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventflows.errors import BrokerError, NotFoundError, PermissionDeniedError
+from eventflows.errors import BrokerError, NotFoundError, OutcomeUnknownError, PermissionDeniedError
 
 FIXES: Final = {
     "password": "The user name or the password is wrong; correct username= and password=.",
@@ -27,6 +27,29 @@ class SettlingError(BrokerError):
     """A commit was refused because the group settles: nothing is lost, the same may be said again."""
 
     _retryable_by_default = True
+
+
+class FencedError(BrokerError):
+    """Somebody else has the name that transactions are made under: nothing was committed."""
+
+    _retryable_by_default = True
+
+
+def fenced(where: str, cause: BaseException | None) -> FencedError:
+    """Say that transactions of ours were ended by somebody else."""
+    ours = FencedError(
+        f"{where}: its transaction was ended by whoever took its partitions over, as if this process were dead, or by "
+        "the brokers because it lasted too long; nothing of it was committed."
+    )
+    ours.__cause__ = cause
+    return ours
+
+
+def unanswered(where: str) -> OutcomeUnknownError:
+    """Say that it is not known whether a transaction was committed."""
+    return OutcomeUnknownError(
+        f"{where}: no answer to the end of a transaction; the positions tell, when they are read anew."
+    )
 
 
 def told(kind: type[BrokerError], where: str, text: str, cause: BaseException | None, fix: str = "") -> BrokerError:

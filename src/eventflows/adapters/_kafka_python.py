@@ -14,6 +14,7 @@ from eventflows.adapters._kafka_python_errors import translate
 from eventflows.adapters._kafka_python_member import PythonMember
 from eventflows.adapters._kafka_python_producer import PythonProducer
 from eventflows.adapters._kafka_python_reader import PythonReader
+from eventflows.adapters._kafka_python_transactions import PythonTransactions
 from eventflows.protocols import Location
 from kafka import KafkaAdminClient
 
@@ -50,3 +51,8 @@ def topics(location: Location, options: Options, timeout: float) -> Collection[s
 def producer(location: Location, options: Options, timeout: float) -> PythonProducer:
     """Connect a producer."""
     return PythonProducer(location, options, timeout)
+
+
+def transactions(location: Location, options: Options, name: str, timeout: float) -> PythonTransactions:
+    """Connect a transactional producer, and end what its name has open."""
+    return PythonTransactions(location, options, name, timeout)

@@ -242,8 +242,10 @@ class PythonMember(PythonConsumer):
         return self._client._manager.wait_for(future, REVOKE_SECONDS * 1000)
 
     def credentials(self) -> Any:  # noqa: ANN401 - the client's own
-        """Give what a transaction shows: who we are in the group, and of which generation."""
-        return self._consumer.group_metadata()
+        """Give what a transaction shows: who we are in the group, and of which generation; None: we are not in it."""
+        member = self._consumer.group_metadata()
+        # Without a generation brokers would take positions from anybody.
+        return member if member.generation_id >= 0 and member.member_id else None
 
     def close(self, timeout: float) -> None:
         """Leave, and disconnect; commits nothing."""

@@ -219,7 +219,9 @@ class KafkaSubscriber:
                 raise CapabilityError(f'{where}: guarantee="exactly-once" needs isolation=read_committed.')
             first = publishers[0]
             assert isinstance(first, KafkaPublisher)  # noqa: S101 - for the type checker: looked at above
-            self._transactor = Transactor(first.location, first.options, str(self._options["group"]))
+            self._transactor = Transactor(
+                client_of(self._options), first.location, first.options, str(self._options["group"])
+            )
             self._open(30.0)
 
     def claim_position(self, settlements: Sequence[Settlement]) -> object | None:

@@ -1,0 +1,161 @@
+"""kafka-python's transactional producer, used so that it keeps what a transaction promises."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import kafka.errors as native
+
+from eventflows.adapters._kafka_chunks import Committed
+from eventflows.adapters._kafka_clients import TRANSACTION_SECONDS, Options, Partition
+from eventflows.adapters._kafka_errors import FencedError, fenced, unanswered
+from eventflows.adapters._kafka_python_client import build
+from eventflows.adapters._kafka_python_errors import translate
+from eventflows.adapters._kafka_python_member import native_offsets
+from eventflows.adapters._kafka_python_producer import producer_config
+from eventflows.errors import BrokerError, InvalidMessageError, TooLargeError
+from eventflows.protocols import Location, PublishResult
+from kafka import KafkaProducer
+
+_OWN_FAULT: Final = (ValueError, TypeError, AssertionError)
+_ENDED: Final = (
+    native.ProducerFencedError,
+    native.InvalidProducerEpochError,
+    native.InvalidProducerIdMappingError,
+    native.InvalidTxnStateError,
+    native.UnknownProducerIdError,
+    native.OutOfOrderSequenceNumberError,
+    native.TransactionAbortableError,
+)
+"""After these only a new producer can go on, and it can."""
+
+
+class PythonTransactions:
+    """A transactional producer whose name has nothing open.
+
+    Args:
+        location: The destination.
+        options: Its options.
+        name: Its transactional id.
+        timeout: Seconds for connecting, and for the end of what the name has open.
+    """
+
+    def __init__(self, location: Location, options: Options, name: str, timeout: float) -> None:
+        self._where = location.text
+        self.usable = True
+        config = producer_config(location, options, timeout) | {
+            "transactional_id": name,
+            "enable_idempotence": True,
+            "transaction_timeout_ms": int(TRANSACTION_SECONDS * 1000),
+            "delivery_timeout_ms": int(TRANSACTION_SECONDS * 1000),
+            "request_timeout_ms": 5_000,
+            "max_block_ms": int(max(timeout, 0.1) * 1000),
+            "retry_backoff_ms": 2,  # every transaction waits for the end of the one before by trying: 100 ms at first
+            "linger_ms": 0,
+        }
+        self._producer, _ = build(KafkaProducer, config, self._where, timeout)
+        try:
+            self._producer.init_transactions()
+        except Exception as error:
+            self.close()
+            raise translate(error, self._where) from error
+
+    def run(
+        self,
+        records: Sequence[tuple[str, dict[str, Any]]],
+        positions: Mapping[Partition, Committed],
+        credentials: Any,  # noqa: ANN401 - a ConsumerGroupMetadata
+        timeout: float,
+    ) -> list[PublishResult]:
+        """Commit positions and records as one; when any result has an error, nothing was."""
+        deadline = time.monotonic() + timeout
+        manager = self._producer._transaction_manager
+        try:
+            self._producer.begin_transaction()
+            # The client keeps positions that the group refused, and would commit them with those of this transaction,
+            # without the outputs that they were refused with.
+            manager._pending_txn_offset_commits.clear()
+            named = manager.send_offsets_to_transaction(native_offsets(positions), credentials)
+            self._producer._sender.wakeup()
+            results = self._write(records, deadline)
+            if any(one.error for one in results):
+                self._abort(deadline)
+                return results
+            _await(named, deadline)
+        except Exception as error:
+            told = self._told(error)
+            self._abort(deadline)
+            raise told from error
+        self._commit(deadline)
+        return results
+
+    def _write(self, records: Sequence[tuple[str, dict[str, Any]]], deadline: float) -> list[PublishResult]:
+        futures: list[Any] = []
+        for topic, record in records:
+            try:
+                futures.append(self._producer.send(topic, **record))
+            except _OWN_FAULT as error:
+                futures.append(InvalidMessageError(f"{self._where}: {error}"))
+        results: list[PublishResult] = []
+        failed: Exception | None = None
+        for future in futures:
+            if isinstance(future, BrokerError):
+                results.append(PublishResult(None, future))
+                continue
+            try:
+                told = future.get(max(deadline - time.monotonic(), 0.0))
+                results.append(PublishResult(f"{told.partition}:{told.offset}", None))
+            except native.KafkaError as error:
+                ours = translate(error, self._where)
+                fault = isinstance(ours, (InvalidMessageError, TooLargeError))
+                results.append(PublishResult(None, ours if fault else None))
+                failed = failed or error
+        # One bad message fails all that is sent beside it; then only its own fault counts.
+        if failed is not None and not any(one.error for one in results):
+            raise failed
+        return results
+
+    def _commit(self, deadline: float) -> None:
+        try:
+            committed = self._producer._transaction_manager.begin_commit()
+            self._producer._sender.wakeup()
+            _await(committed, deadline)
+        except Exception as error:
+            self.usable = False
+            told = self._told(error)
+            if isinstance(told, FencedError):
+                raise told from error
+            raise unanswered(self._where) from error
+
+    def _abort(self, deadline: float) -> None:
+        try:
+            aborted = self._producer._transaction_manager.begin_abort()
+            self._producer._sender.wakeup()
+            _await(aborted, deadline)
+        except Exception:  # noqa: BLE001 - the next of its name ends it, and the brokers do after a while
+            self.usable = False
+
+    def _told(self, error: BaseException) -> BrokerError:
+        # What it raises after the first error says only that there was one.
+        cause = self._producer._transaction_manager.last_error or error
+        if isinstance(cause, _ENDED):
+            self.usable = False
+            return fenced(self._where, cause)
+        return translate(cause, self._where)
+
+    def close(self) -> None:
+        """Disconnect at once."""
+        # The client's own close waits for what is pending, and then may close nothing.
+        self._producer._sender.force_close()
+        self._producer._sender.join(2.0)
+        with contextlib.suppress(Exception):
+            self._producer.close(0)
+        self._producer._closed = True
+
+
+def _await(result: Any, deadline: float) -> None:  # noqa: ANN401 - the client's own
+    if not result.wait(max(deadline - time.monotonic(), 0.0) * 1000):
+        raise native.KafkaTimeoutError("no answer in time")
