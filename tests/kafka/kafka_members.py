@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -122,13 +124,54 @@ class Reader:
                 self.early.append(number)
         return count
 
+    def until(self, count: int, *, within: float = 60.0) -> None:
+        """Read until so many different numbers have come.
 
-def fill(broker: KafkaHarness, topic: str, count: int, *, start: int = 0) -> None:
-    """Publish numbers, in order; number modulo `KEYS` is the key."""
-    with broker.publisher(topic) as publisher:
-        for first in range(start, start + count, 2000):
-            batch = [Message(b"%d" % n, key=f"k{n % KEYS}") for n in range(first, min(first + 2000, start + count))]
-            assert not any(one.error for one in publisher.publish(batch))
+        Raises:
+            AssertionError: They did not come in time.
+        """
+        end = time.monotonic() + within
+        while len(self.seen) < count:
+            assert time.monotonic() < end, f"{len(self.seen)} of {count} numbers within {within:g} s"
+            self.read(0.2)
+
+    def rest(self, quiet: float = 1.0) -> int:
+        """Read until nothing comes for some seconds; gives how many came."""
+        count = 0
+        while some := self.read(quiet):
+            count += some
+        return count
+
+
+class Place:
+    """A source and a destination, for members of a group of their own.
+
+    Args:
+        broker: Has them.
+    """
+
+    def __init__(self, broker: KafkaHarness) -> None:
+        self._broker = broker
+        self._source, self._destination = broker.fresh(), broker.fresh()
+        for name in (self._source, self._destination):
+            broker.create(name)
+        self.group = broker.group_of(self._source)
+        self.url = f"{broker.source_url(self._source)}?group={self.group}&session_timeout={SESSION}"
+        """Of the source, with the group."""
+        self.destination_url = broker.destination_url(self._destination)
+
+    def fill(self, count: int, *, start: int = 0) -> None:
+        """Publish numbers, in order; number modulo `KEYS` is the key."""
+        with self._broker.publisher(self._source) as publisher:
+            for first in range(start, start + count, 2000):
+                batch = [Message(b"%d" % n, key=f"k{n % KEYS}") for n in range(first, min(first + 2000, start + count))]
+                assert not any(one.error for one in publisher.publish(batch))
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Read the destination."""
+        with self._broker.subscriber(self._destination, "reader") as subscriber:
+            yield Reader(subscriber)
 
 
 def storm(
@@ -144,17 +187,10 @@ def storm(
     """Let numbers pass from topic to topic while members come, go and are killed; gives what arrived, and a seed."""
     seed = random.randrange(10**6)
     luck = random.Random(seed)
-    source, destination = broker.fresh(), broker.fresh()
-    for name in (source, destination):
-        broker.create(name)
-    fill(broker, source, count)
-    url = f"{broker.source_url(source)}?group={broker.group_of('members')}&session_timeout={SESSION}"
+    place = Place(broker)
+    place.fill(count)
     done = []
-    with (
-        broker.subscriber(destination, "reader") as subscriber,
-        Members(url, broker.destination_url(destination), guarantee, delay=delay) as members,
-    ):
-        reader = Reader(subscriber)
+    with place.reader() as reader, Members(place.url, place.destination_url, guarantee, delay=delay) as members:
         end = time.monotonic() + within
         next_trouble = time.monotonic() + pause
         while len(reader.seen) < count and time.monotonic() < end:

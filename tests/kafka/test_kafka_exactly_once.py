@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from kafka.admin import TransactionState
 
 from eventflows import Reject, publisher, subscriber
-from eventflows.errors import CapabilityError
+from eventflows.errors import BrokerError, CapabilityError, LeaseLostError
 from eventflows.flow import Flow
-from eventflows.message import Message
-from eventflows.testing.cases import spread
+from eventflows.message import Chunk, Message
+from eventflows.policy import Settlement, Verdict
+from eventflows.testing.cases import PLENTY, spread
+from eventflows.testing.conditions import wait_until
 from kafka_harness import KafkaHarness, administrator
-from kafka_members import storm
+from kafka_members import SESSION, Members, Place, storm
 from servers.kafka import shared
 
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
-withdrawn = pytest.mark.skip(
-    reason='kafka:// refuses guarantee="exactly-once" until the trial with random kills passes: 19 of 6,000 were lost'
-)
 COUNT = 40
 
 
@@ -67,7 +69,6 @@ def flow(broker: KafkaHarness, topics: tuple[str, str, str], **options: object) 
     )(wrapped)  # fmt: skip
 
 
-@withdrawn
 def test_every_output_is_there_once(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """Outputs, an input without one, and a dead letter."""
     result = flow(broker, topics).run(limit=COUNT, signals=False)
@@ -77,7 +78,6 @@ def test_every_output_is_there_once(broker: KafkaHarness, topics: tuple[str, str
     assert (result.acked, result.dead_lettered, result.published) == (COUNT - 1, 1, COUNT - 2)
 
 
-@withdrawn
 def test_the_position_is_committed_with_the_outputs(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """Afterwards nothing waits, and a second run finds nothing to do."""
     flow(broker, topics).run(limit=COUNT, signals=False)
@@ -85,7 +85,6 @@ def test_the_position_is_committed_with_the_outputs(broker: KafkaHarness, topics
     assert flow(broker, topics).run(until_idle=1, signals=False).received == 0
 
 
-@withdrawn
 def test_claims_that_end_well_leave_no_producer_to_fence(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """The last transaction of a member says that it left in good order."""
     flow(broker, topics).run(limit=COUNT, signals=False)
@@ -103,7 +102,160 @@ def test_another_cluster_is_refused(broker: KafkaHarness, topics: tuple[str, str
         subscriber(url, guarantee="exactly-once", **given)(wrapped).run(limit=1, signals=False)
 
 
-@withdrawn
+@pytest.fixture
+def lanes(broker: KafkaHarness) -> tuple[str, str]:
+    """A source with ten messages on each of its four partitions, and a destination."""
+    names = (broker.fresh(), broker.fresh())
+    for name in names:
+        broker.create(name)
+    with broker.publisher(names[0]) as source:
+        batch = [Message(b"%d" % number, options={"partition": number % 4}) for number in range(40)]
+        assert not any(one.error for one in source.publish(batch))
+    return names
+
+
+def taken(subscriber: Any, lanes: int) -> list[Chunk]:
+    """Receive until there is a chunk of so many lanes; gives the first of each."""
+    chunks: dict[str, Chunk] = {}
+
+    def enough() -> bool:
+        for chunk in subscriber.receive(1000, max_bytes=PLENTY, timeout=0.2):
+            assert chunk.lane is not None
+            chunks.setdefault(chunk.lane.name, chunk)
+        return len(chunks) >= lanes
+
+    wait_until(enough, 30, what=f"messages of {lanes} lanes")
+    return list(chunks.values())
+
+
+def gather(*members: Any) -> None:
+    """Poll until all have a place in the group, and the group rests."""
+
+    def rests() -> bool:
+        for member in members:
+            member.receive(0, max_bytes=0, timeout=0.1)
+        return all(member.ready for member in members)
+
+    wait_until(rests, 30, what="the group rests")
+
+
+def done(chunk: Chunk) -> Settlement:
+    """Say that a chunk is done."""
+    return Settlement(verdict=Verdict.ACK, spans=[(chunk, slice(0, len(chunk)))])
+
+
+def test_what_the_group_refused_is_not_committed_by_the_next_transaction(
+    broker: KafkaHarness, lanes: tuple[str, str]
+) -> None:
+    """Positions of an older generation are refused with their outputs, and stay so."""
+    with (
+        broker.publisher(lanes[1]) as destination,
+        broker.subscriber(lanes[0]) as source,
+        broker.subscriber(lanes[0]) as other,
+    ):
+        source.share_transactions([destination])
+        chunks = taken(source, 4)
+        old = {chunk.lane: source.claim_position([done(chunk)]) for chunk in chunks}
+        gather(source, other)
+        refused, later = [chunk for chunk in chunks if not chunk.lane.lost]
+        with pytest.raises(LeaseLostError):
+            destination.transact([(destination, [Message(b"refused")])], old[refused.lane])
+        position = source.claim_position([done(later)])
+        [result] = destination.transact([(destination, [Message(b"later")])], position)
+        assert result.error is None
+        positions = broker.committed(lanes[0])
+        assert (positions[refused.lane.name], positions[later.lane.name]) == (0, len(later))
+    assert committed(broker, lanes[1]) == [b"later"]
+
+
+def test_outputs_of_a_lane_that_moved_are_not_committed(broker: KafkaHarness, lanes: tuple[str, str]) -> None:
+    """A transaction with one partition that is another member's by now commits nothing at all."""
+    with (
+        broker.publisher(lanes[1]) as destination,
+        broker.subscriber(lanes[0]) as source,
+        broker.subscriber(lanes[0]) as other,
+    ):
+        source.share_transactions([destination])
+        chunks = taken(source, 4)
+        position = source.claim_position([done(chunk) for chunk in chunks])
+        gather(source, other)
+        with pytest.raises(LeaseLostError):
+            destination.transact([(destination, [Message(b"late")])], position)
+        assert set(broker.committed(lanes[0]).values()) == {0}
+    assert committed(broker, lanes[1]) == []
+
+
+def test_a_zombie_is_fenced_by_whoever_takes_its_partitions_over(broker: KafkaHarness, lanes: tuple[str, str]) -> None:
+    """A member that was taken for dead commits nothing with its old producer."""
+    with broker.publisher(lanes[1]) as destination, broker.subscriber(lanes[0]) as zombie:
+        zombie.share_transactions([destination])
+        chunks = taken(zombie, 4)
+        position = zombie.claim_position([done(chunk) for chunk in chunks])
+        assert broker.revoke(zombie)
+        with broker.publisher(lanes[1]) as own, broker.subscriber(lanes[0]) as successor:
+            successor.share_transactions([own])
+            again = successor.claim_position([done(chunk) for chunk in taken(successor, 4)])
+            with pytest.raises(BrokerError, match="took its partitions over"):
+                destination.transact([(destination, [Message(b"zombie")])], position)
+            [result] = own.transact([(own, [Message(b"successor")])], again)
+            assert result.error is None
+    assert committed(broker, lanes[1]) == [b"successor"]
+
+
+def test_a_frozen_worker_adds_nothing_when_it_wakes_up(broker: KafkaHarness) -> None:
+    """Stopped for longer than its session, a worker finds its work done by others, and goes on with what is new."""
+    place = Place(broker)
+    place.fill(600)
+    with place.reader() as reader, Members(place.url, place.destination_url, "exactly-once", count=2) as members:
+        reader.until(60)
+        frozen = members.processes[0]
+        frozen.send_signal(signal.SIGSTOP)
+        reader.until(600)
+        frozen.send_signal(signal.SIGCONT)
+        place.fill(100, start=600)
+        reader.until(700)
+        assert [members.leave(), members.leave()] == [0, 0]
+        assert reader.rest() == 0
+        assert set(reader.seen.values()) == {1}
+
+
+def test_a_killed_worker_holds_its_successor_up_for_seconds_only(broker: KafkaHarness) -> None:
+    """What was open when it died is ended by whoever takes over, once the group has seen its death: nobody waits."""
+    place = Place(broker)
+    place.fill(3000)
+    with (
+        place.reader() as reader,
+        Members(place.url, place.destination_url, "exactly-once", count=1, delay=0.001) as members,
+    ):
+        reader.until(100)
+        kill_in_a_transaction(members, place.group)
+        reader.rest()
+        before = len(reader.seen)
+        members.join()
+        reader.until(before + 1, within=SESSION + 10)
+        reader.until(3000)
+        assert set(reader.seen.values()) == {1}
+
+
+def kill_in_a_transaction(members: Members, group: str) -> None:
+    """Kill the only one at a moment when a transaction of it is open."""
+    [worker] = members.processes
+    with administrator(shared()) as admin:
+
+        def caught() -> bool:
+            worker.send_signal(signal.SIGSTOP)
+            listed = [
+                one for some in admin.list_transactions().values() for one in some if group in one.transactional_id
+            ]
+            if any(one.state is TransactionState.ONGOING for one in listed):
+                return True
+            worker.send_signal(signal.SIGCONT)
+            return False
+
+        wait_until(caught, 30, what="an open transaction")
+    members.kill()
+
+
 @pytest.mark.trial
 @pytest.mark.timeout(600)
 def test_each_output_is_there_once_when_workers_are_killed_at_random(broker: KafkaHarness) -> None:

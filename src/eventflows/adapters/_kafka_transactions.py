@@ -106,6 +106,8 @@ class Transactor:
         if len(good) < len(records):
             return [PublishResult(None, one if isinstance(one, BrokerError) else None) for _, one in records]
         with self._lock:
+            if any(claim.lane.lost for claim in position.said):
+                raise LeaseLostError(f"{self._location.text}: an input's partition is somebody else's now.")
             return self._run(good, position, min(timeout, TRANSACTION_SECONDS))
 
     def _run(

@@ -151,14 +151,24 @@ class Executors(Processes):
             assert taken.wait(self.broker.patience)
         assert time.monotonic() - began < 0.2 + self.broker.slack + self.broker.quiet
 
-    def test_r31_exactly_once_is_refused_where_nothing_keeps_it(self) -> None:
-        """Without transactions the flow does not start."""
-        if self.can.transactions:
-            self.skip("has transactions; its own tests show what they bring")
-        self.publish(b"1")
-        with pytest.raises(CapabilityError, match="exactly-once"):
-            self.run(self.flow(Calls(), guarantee="exactly-once", destination=self.fresh()))
-        assert self.left() == [b"1"]
+    def test_r31_exactly_once_survives_a_kill_or_is_refused(self) -> None:
+        """Killed after ends out of order, each output is seen once; without transactions the flow does not start."""
+        self.publish(*numbered(60))
+        out = self.fresh()
+        if not self.can.transactions:
+            with pytest.raises(CapabilityError, match="exactly-once"):
+                self.run(self.flow(Calls(), guarantee="exactly-once", destination=out))
+            assert len(self.left()) == 60
+            return
+        settings = 'guarantee="exactly-once", workers=4,'
+        process = self.start("until('never') if input == b'0' else None", settings=settings, destination=out)
+        self.until_noted(process, "end", 30)
+        process.kill()
+        self.ended(process)
+        calls = Calls(lambda body: body)
+        self.run(self.flow(calls, guarantee="exactly-once", destination=out))
+        assert sorted(int(body or b"") for body in self.arrived(out, 60)) == list(range(60))
+        assert set(calls.finished) & set(self.noted("end")), "nothing had to be done again: the case shows nothing"
 
     def test_r36_at_most_once_runs_no_input_twice(self) -> None:
         """Killed at any moment, the next start runs nothing that has begun before."""

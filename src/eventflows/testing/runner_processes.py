@@ -17,7 +17,7 @@ from eventflows.testing.flows import Calls, FlowCases
 
 PROGRAM = """
 import logging, os, pathlib, signal, threading, time
-from eventflows import RetryPolicy, subscriber
+from eventflows import RetryPolicy, publisher, subscriber
 
 HERE = pathlib.Path(__file__).parent
 
@@ -39,11 +39,13 @@ class Drains(logging.Handler):
 logging.getLogger("eventflows").addHandler(Drains())
 
 {load}
+{publisher}
 @subscriber({url!r}, name="conformance", {settings} **{options!r})
 def apply(input: bytes{state}):
     note(b"begin", input)
     {work}
     note(b"end", input)
+    return input
 """
 HOLDING = """
 import os, signal
@@ -70,14 +72,28 @@ class Processes(FlowCases):
         load: str = "",
         state: str = "",
         source: Mapping[str, object] | None = None,
+        destination: str | None = None,
     ) -> subprocess.Popen[str]:
-        """Start the command on a program whose `apply` does some work; skip where processes share nothing."""
+        """Start the command on a program whose `apply` does some work; skip where processes share nothing.
+
+        Args:
+            work: A statement.
+            settings: Of the flow, each with a comma behind it.
+            load: The function `load`.
+            state: The parameter for its result, with a comma before it.
+            source: Options of the source.
+            destination: Where inputs are copied to; None: nowhere.
+        """
         if not self.can.durable:
             self.skip("keeps nothing beyond the process, so no other process can work on it")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="eventflows-conformance-"))
         self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
         url, options = self.broker.source(self.topic, None, **(source or {}))
-        text = PROGRAM.format(url=url, options=options, settings=settings, work=work, load=load, state=state)
+        given = {"settings": settings, "work": work, "load": load, "state": state, "publisher": ""}
+        if destination is not None:
+            place, more = self.broker.destination(destination)
+            given["publisher"] = f"@publisher({place!r}, **{more!r})"
+        text = PROGRAM.format(url=url, options=options, **given)
         (self.folder / "program.py").write_text(text, encoding="utf-8")
         return self.again()
 
