@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from eventflows.testing import AdapterConformance, RunnerConformance
-from kafka_harness import KafkaHarness, KafkaRunnerHarness
+from eventflows.testing import AdapterConformance, RunnerConformance, ScenarioConformance
+from kafka_harness import KafkaHarness, KafkaRunnerHarness, KafkaScenarioHarness
 
 # A connection that is refused leaves kafka-python's socket to the garbage collector, which warns.
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -22,3 +22,11 @@ class TestRunnerOnKafka(RunnerConformance):
     """The runner, over it."""
 
     harness = KafkaRunnerHarness
+
+
+@pytest.mark.trial
+class TestScenariosOnKafka(ScenarioConformance):
+    """What they come to is what they come to in the simulation."""
+
+    harness = KafkaScenarioHarness
+    played = "kafka"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import shutil
 import signal
 import socket
@@ -14,8 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from servers.kafka_gate import KafkaGate
 from servers.maven import cache_folder, jars, missing, only_one
 from servers.process import Leash
+from servers.toxiproxy import Link, toxiproxy
 
 VERSION: Final = "4.1.2"
 COORDINATES: Final = (
@@ -28,7 +31,7 @@ PASSWORDS: Final = {"alice": "alice-pw-71", "bob": "bob-pw-72"}
 _CLUSTER_ID: Final = "AAAAAAAAAAAAAAAAAAAAAQ"  # any 16 bytes do
 _FLAGS: Final = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _MECHANISMS: Final = ("scram-sha-256", "scram-sha-512", "plain")
-_LISTENERS: Final = ("PLAINTEXT", "PROXIED", "SASL_PLAINTEXT", "SASL_SSL", "TLS", "MUTUAL", "CONTROLLER")
+_LISTENERS: Final = ("PLAINTEXT", "PROXIED", "GATED", "SASL_PLAINTEXT", "SASL_SSL", "TLS", "MUTUAL", "CONTROLLER")
 
 _PROPERTIES: Final = """
 process.roles=broker,controller
@@ -38,8 +41,8 @@ controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listeners={listeners}
 advertised.listeners={advertised}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,\
-SASL_SSL:SASL_SSL,TLS:SSL,MUTUAL:SSL,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,GATED:PLAINTEXT,\
+SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,TLS:SSL,MUTUAL:SSL,CONTROLLER:PLAINTEXT
 log.dirs=data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -89,20 +92,27 @@ def free_ports(count: int) -> list[int]:
 
 
 class KafkaServer:
-    """One broker. The PLAINTEXT, PROXIED and TLS listeners are the administrator's; SASL users need ACLs.
+    """One broker. The listeners without a password are the administrator's; SASL users need ACLs.
 
     Args:
-        proxied: The port that the PROXIED listener advertises; None: its own.
-        extra: Further properties of the broker.
+        advertised: The ports that listeners advertise, by name, where they are not their own: of what stands before it.
+        own: The ports where listeners listen, by name, where they are not any that are free.
+        extra: Further properties of the broker; they win.
     """
 
-    def __init__(self, *, proxied: int | None = None, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        advertised: Mapping[str, int] | None = None,
+        own: Mapping[str, int] | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
         self._jars = fetch()
         self.folder = Path(tempfile.mkdtemp(prefix="eventflows-kafka-"))
         self.tls = self.folder / "tls"
         _certificates(self.tls)
-        self.ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
-        self._advertised = self.ports | ({} if proxied is None else {"PROXIED": proxied})
+        self.ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True)) | dict(own or {})
+        self.advertised = self.ports | dict(advertised or {})
         self._extra = dict(extra or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._leash: Leash | None = None
@@ -112,7 +122,7 @@ class KafkaServer:
 
     def address(self, listener: str = "PLAINTEXT") -> str:
         """Give host and port of a listener, as clients must name it."""
-        return f"127.0.0.1:{self._advertised[listener]}"
+        return f"127.0.0.1:{self.advertised[listener]}"
 
     @property
     def pid(self) -> int:
@@ -195,7 +205,7 @@ class KafkaServer:
             _PROPERTIES.format(
                 CONTROLLER=self.ports["CONTROLLER"],
                 listeners=listeners(self.ports, _LISTENERS),
-                advertised=listeners(self._advertised, _LISTENERS[:-1]),
+                advertised=listeners(self.advertised, _LISTENERS[:-1]),
             )
         ]
         users = " ".join(f'user_{name}="{password}"' for name, password in PASSWORDS.items())
@@ -246,14 +256,28 @@ def _certificates(folder: Path) -> None:
         (folder / f"{name}.pem").write_text("".join([*parts, (folder / "ca.pem").read_text()]))
 
 
-_shared: list[KafkaServer] = []
-
-
+@functools.cache
 def shared() -> KafkaServer:
-    """Give the broker that the tests of this process share, started at its first use."""
-    if not _shared:
-        server = KafkaServer(proxied=free_ports(1)[0])
-        atexit.register(server.remove)
-        server.start()
-        _shared.append(server)
-    return _shared[0]
+    """Give the broker that the tests of this process share, started at its first use.
+
+    What it advertises as PROXIED is for `link`, and as GATED for `gate`: nobody listens there before.
+    """
+    proxied, gated = free_ports(2)
+    server = KafkaServer(advertised={"PROXIED": proxied, "GATED": gated})
+    atexit.register(server.remove)
+    server.start()
+    return server
+
+
+@functools.cache
+def gate() -> KafkaGate:
+    """Give the gate of the shared broker, open for as long as this process lives."""
+    server = shared()
+    return KafkaGate(server.advertised["GATED"], server.ports["GATED"])
+
+
+@functools.cache
+def link() -> Link:
+    """Give the way to the shared broker that can be made slow, and cut, for as long as this process lives."""
+    server = shared()
+    return toxiproxy().link(server.ports["PROXIED"], at=server.advertised["PROXIED"])

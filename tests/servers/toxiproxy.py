@@ -46,11 +46,12 @@ class Link:
     Args:
         proxy: The running one.
         port: Of the server; on loopback.
+        at: Where it listens; None: wherever it likes.
     """
 
-    def __init__(self, proxy: Toxiproxy, port: int) -> None:
+    def __init__(self, proxy: Toxiproxy, port: int, at: int | None = None) -> None:
         self._proxy = proxy
-        self.port = free_port()
+        self.port = free_port() if at is None else at
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._name = f"link-{self.port}"
         to = {"name": self._name, "listen": f"127.0.0.1:{self.port}", "upstream": f"127.0.0.1:{port}", "enabled": True}
@@ -97,9 +98,9 @@ class Toxiproxy:
         self.server = Server("toxiproxy", free_port())
         self.server.start([str(program), "-host", "127.0.0.1", "-port", str(self.server.port)])
 
-    def link(self, port: int) -> Link:
-        """Make a way to a server."""
-        return Link(self, port)
+    def link(self, port: int, *, at: int | None = None) -> Link:
+        """Make a way to a server, that begins at a port of its own or at one given."""
+        return Link(self, port, at)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Tell the proxy."""

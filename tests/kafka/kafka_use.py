@@ -1,0 +1,74 @@
+"""What tests ask a real Kafka for as an administrator, and the clients that all of this is asked through."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
+
+from eventflows.locate import open_subscriber
+from eventflows.testing import wait_until
+from eventflows.testing.cases import PLENTY, spread
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+
+CLIENTS: Final[Mapping[str, Mapping[str, object]]] = {"kafka-python": {}}
+"""Each client of the adapter, and the options that choose it."""
+
+
+class Addressed(Protocol):
+    """A broker, or several."""
+
+    def address(self) -> str:
+        """Give hosts and ports."""
+
+
+@contextlib.contextmanager
+def administrator(server: Addressed) -> Iterator[KafkaAdminClient]:
+    """Give an administrator's client."""
+    admin = KafkaAdminClient(bootstrap_servers=server.address())
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+def fresh_topic(server: Addressed, partitions: int = 1, **configs: str) -> str:
+    """Make a topic that nobody has used, with the replicas that are the broker's default."""
+    name = f"fault-{uuid.uuid4().hex[:12]}"
+    with administrator(server) as admin:
+        admin.create_topics({name: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True)
+    return name
+
+
+def committed(server: Addressed, group: str) -> dict[Any, int]:
+    """Ask the group's coordinator for its position on each partition."""
+    with administrator(server) as admin:
+        found = admin.list_group_offsets({group: None})
+    return {partition: place.offset for partition, place in found.get(group, found).items() if place.offset >= 0}
+
+
+def ends(server: Addressed, topic: str) -> dict[Any, int]:
+    """Ask where each partition ends."""
+    consumer = KafkaConsumer(bootstrap_servers=server.address())
+    try:
+        return dict(
+            consumer.end_offsets([TopicPartition(topic, one) for one in consumer.partitions_for_topic(topic) or ()])
+        )
+    finally:
+        consumer.close()
+
+
+def everything(server: Addressed, topic: str) -> list[tuple[str, bytes]]:
+    """Read all that a topic holds now: position and body, in the order of each partition."""
+    left = sum(ends(server, topic).values())
+    found: list[tuple[str, bytes]] = []
+    with open_subscriber(f"kafka://{server.address()}/{topic}", group=f"all-{uuid.uuid4().hex[:8]}") as reader:
+
+        def enough() -> bool:
+            some = spread(reader.receive(10_000, max_bytes=PLENTY, timeout=1.0))
+            found.extend((one.delivery.position, one.body or b"") for one in some)
+            return len(found) >= left
+
+        wait_until(enough, 60, what=f"all {left} messages of {topic}")
+    return found

@@ -1,0 +1,157 @@
+"""A gate in front of a Kafka listener: it reads the requests that pass, and cuts the connections it is told to cut.
+
+The vendor's own client talks to it, and the real broker answers; nothing of the adapter is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import attrs
+from kafka.protocol.consumer.group import HeartbeatRequest, OffsetCommitRequest, SyncGroupRequest
+from kafka.protocol.producer.produce import ProduceRequest
+from kafka.record import MemoryRecords
+
+PRODUCE: Final = 0
+FETCH: Final = 1
+COMMIT: Final = 8
+_MEMBERS: Final = {COMMIT: OffsetCommitRequest, 12: HeartbeatRequest, 14: SyncGroupRequest}
+_HEADER: Final = struct.Struct(">hhi")
+
+
+@attrs.frozen
+class Request:
+    """A request that is about to pass."""
+
+    api: int
+    version: int
+    frame: bytes
+    """Without its length."""
+
+    def values(self) -> list[tuple[bytes | None, bytes | None]]:
+        """Give key and value of each record that it would publish."""
+        if self.api != PRODUCE:
+            return []
+        found = []
+        topics = ProduceRequest.decode(self.frame, version=self.version, header=True).topic_data
+        for batches in (MemoryRecords(bytes(part.records)) for topic in topics for part in topic.partition_data):
+            while (batch := batches.next_batch()) is not None:
+                found += [(record.key, record.value) for record in batch]
+        return found
+
+
+class KafkaGate:
+    """Listens on loopback and passes on to a listener of the broker.
+
+    Args:
+        port: Where it listens: what the broker advertises.
+        upstream: The broker's own port.
+    """
+
+    def __init__(self, port: int, upstream: int) -> None:
+        self._upstream = upstream
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self.rules: list[Callable[[Request], bool]] = []
+        """Asked before a request passes; one that says True cuts its connection instead."""
+        self.answer_rules: list[Callable[[Request], bool]] = []
+        """Asked before the answer to a request passes; one that says True cuts the connection, and it is lost."""
+        self.requests: Counter[int] = Counter()
+        """How many of each kind passed."""
+        self.fetched = 0
+        """Bytes of all answers to fetches."""
+        self.generations: dict[str, int] = {}
+        """The newest generation that a member of a group spoke of."""
+        self._listener = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=self._accept, daemon=True, name="gate").start()
+
+    def disconnect(self) -> None:
+        """Cut every connection; new ones are welcome."""
+        with self._lock:
+            sockets, self._sockets = self._sockets, set()
+        for one in sockets:
+            _cut(one)
+
+    def close(self) -> None:
+        """Stop listening, and cut every connection."""
+        _cut(self._listener)
+        self.disconnect()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    broker = socket.create_connection(("127.0.0.1", self._upstream), 10)
+                except OSError:
+                    _cut(client)
+                    continue
+                broker.settimeout(None)
+                for one in (client, broker):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with self._lock:
+                    self._sockets |= {client, broker}
+                asked: dict[int, Request] = {}
+                for way, source, target in ((self._ask, client, broker), (self._answer, broker, client)):
+                    threading.Thread(target=self._carry, args=(way, source, target, asked), daemon=True).start()
+
+    def _carry(
+        self,
+        way: Callable[[bytes, dict[int, Request]], bool],
+        source: socket.socket,
+        target: socket.socket,
+        asked: dict[int, Request],
+    ) -> None:
+        with contextlib.suppress(OSError):
+            for frame in _frames(source):
+                if not way(frame, asked):
+                    break
+                target.sendall(len(frame).to_bytes(4, "big") + frame)
+        with self._lock:
+            self._sockets -= {source, target}
+        _cut(source)
+        _cut(target)
+
+    def _ask(self, frame: bytes, asked: dict[int, Request]) -> bool:
+        api, version, number = _HEADER.unpack_from(frame)
+        request = Request(api, version, frame)
+        if any([rule(request) for rule in list(self.rules)]):
+            return False
+        asked[number] = request
+        self.requests[api] += 1
+        if api in _MEMBERS:
+            said = _MEMBERS[api].decode(frame, version=version, header=True)
+            generation = said.generation_id_or_member_epoch if api == COMMIT else said.generation_id
+            self.generations[said.group_id] = max(self.generations.get(said.group_id, 0), generation)
+        return True
+
+    def _answer(self, frame: bytes, asked: dict[int, Request]) -> bool:
+        request = asked.pop(int.from_bytes(frame[:4], "big"), None)
+        if request is not None and any([rule(request) for rule in list(self.answer_rules)]):
+            return False
+        if request is not None and request.api == FETCH:
+            self.fetched += len(frame)
+        return True
+
+
+def _frames(source: socket.socket) -> Iterator[bytes]:
+    """Give what comes, frame by frame, until it ends."""
+    with source.makefile("rb", buffering=256 * 1024) as stream:
+        while len(length := stream.read(4)) == 4:
+            size = int.from_bytes(length, "big")
+            frame = stream.read(size)
+            if len(frame) < size:
+                return
+            yield frame
+
+
+def _cut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
