@@ -119,12 +119,13 @@ class Backlog:
 
 @attrs.frozen
 class Finding:
-    """One line of `eventflows check`."""
+    """One line of `eventflows check`; where it is about a topic with lanes, it says how many: workers need them."""
 
     level: Literal["ok", "warning", "error"]
     text: str
     fix: str = ""
     """What to do about it; empty when it is ok."""
+    lanes: int | None = None
 
 
 @attrs.frozen

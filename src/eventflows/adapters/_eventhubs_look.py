@@ -255,7 +255,7 @@ async def check(place: Place, options: Mapping[str, object], positions: Position
         client = client_of(place, options, group)
         ends = await described(client)
         findings.append(Finding("ok", f"{place.text}: the namespace answers, and accepts who we are"))
-        findings.append(Finding("ok", f"hub {place.hub} has {len(ends)} partitions"))
+        findings.append(Finding("ok", f"hub {place.hub} has {len(ends)} partitions", lanes=len(ends)))
         findings.append(await _group(client, place, group, ends))
         key = key_of(client, group, NOBODY)
         findings.append(await _store(positions, key, str(options["checkpoints"])))

@@ -27,6 +27,28 @@ class Partition(NamedTuple):
     partition: int
 
 
+class Topic(NamedTuple):
+    """What can be seen of a topic."""
+
+    partitions: int = 0
+    """0: it is not there, or may not be seen."""
+    denied: bool = False
+    """Whether it may not even be seen."""
+    rights: Collection[str] | None = None
+    """What we may do with it, such as READ; None: the broker does not say."""
+
+
+class Standing(NamedTuple):
+    """How a group stands."""
+
+    state: str = "Dead"
+    """As Kafka names it."""
+    members: int = 0
+    protocol: str = ""
+    """The kind of group; empty: nobody has used it yet."""
+    rights: Collection[str] | None = None
+
+
 class Columns(Protocol):
     """Reads the client's records."""
 
@@ -318,6 +340,12 @@ class Client(Protocol):
 
     def topics(self, location: Location, options: Options, timeout: float) -> Collection[str]:
         """Give the names of all topics that we may see; needs no group."""
+        ...
+
+    def inspect(
+        self, location: Location, options: Options, topics: Sequence[str], group: str | None, timeout: float
+    ) -> tuple[dict[str, Topic], Standing | None]:
+        """Look at topics and a group as an administrator; None: there is no group, or it may not be used."""
         ...
 
     def producer(self, location: Location, options: Options, timeout: float) -> Producer:

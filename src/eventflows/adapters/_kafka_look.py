@@ -1,4 +1,4 @@
-"""Looking at topics without joining a group: peek, check, entities."""
+"""Looking at topics without joining a group: peek, entities, the age of what waits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import delivery
 from eventflows.adapters._kafka_clients import Client, Columns, Options, Partition, Reader
 from eventflows.adapters._kafka_errors import missing
-from eventflows.errors import BrokerError, ConfigError, PermissionDeniedError
+from eventflows.errors import ConfigError
 from eventflows.message import Delivery
-from eventflows.protocols import Finding, Location
+from eventflows.protocols import Location
 
 SECONDS: Final = 10.0
 """For one question."""
@@ -132,32 +132,3 @@ def oldest(
 def entities(client: Client, location: Location, options: Options) -> Sequence[str]:
     """Give the names of the topics that we may see."""
     return sorted(name for name in client.topics(location, options, SECONDS) if not name.startswith("__"))
-
-
-def check(client: Client, location: Location, options: Options) -> Sequence[Finding]:
-    """Say, one line each, whether brokers, topics and group can be used."""
-    where = location.text
-    try:
-        with client.reader(location, options, SECONDS) as reader:
-            findings = [Finding("ok", f"{where}: the brokers answer, and accept who we are")]
-            topics = _topics(reader, location, options)
-            reader.look(topics, SECONDS)
-            for topic in topics:
-                numbers = reader.partitions(topic)
-                if numbers:
-                    findings.append(Finding("ok", f"topic {topic} has {len(numbers)} partitions"))
-                elif reader.denied(topic):
-                    findings.append(Finding("error", f"topic {topic} may not be read", "Ask for an ACL on it: READ."))
-                else:
-                    findings.append(Finding("error", f"there is no topic {topic}", "Create it, or correct the URL."))
-            return [*findings, _group(reader, str(options["group"]))]
-    except (BrokerError, ConfigError) as error:
-        return [Finding("error", str(error), "Mend what it says.")]
-
-
-def _group(reader: Reader, group: str) -> Finding:
-    try:
-        reader.find_group(5.0)
-    except PermissionDeniedError:
-        return Finding("error", f"group {group} may not be used", "Ask for an ACL on the group: READ.")
-    return Finding("ok", f"group {group} can be used")

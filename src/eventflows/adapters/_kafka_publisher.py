@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from eventflows.adapters._kafka_check import check_destination
 from eventflows.adapters._kafka_clients import Producer, Sent, client_of
 from eventflows.errors import (
     BrokerError,
@@ -21,7 +22,7 @@ from eventflows.errors import (
     TooLargeError,
 )
 from eventflows.message import Message
-from eventflows.protocols import Capabilities, Location, Pending, Publisher, PublishResult
+from eventflows.protocols import Capabilities, Finding, Location, Pending, Publisher, PublishResult
 
 MAX_BYTES: Final = 1_000_000
 """Body, key and headers; a topic takes batches of 1,048,588 bytes by default (its config `max.message.bytes`)."""
@@ -133,6 +134,10 @@ class KafkaPublisher:
         with self._lock:
             sent = self._send(batch, timeout)
         return sent.results(max(deadline - time.monotonic(), 0.0))
+
+    def check(self) -> Sequence[Finding]:
+        """Say whether brokers and topic can be used."""
+        return check_destination(client_of(self.options), self.location, self.options)
 
     def close(self, *, timeout: float = 30.0) -> None:
         """Send what was given to `send`, then disconnect."""

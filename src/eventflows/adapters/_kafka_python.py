@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import kafka.errors as native
 
-from eventflows.adapters._kafka_clients import Keeper, Options
+from eventflows.adapters._kafka_clients import Keeper, Options, Standing, Topic
 from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_config import client_config
 from eventflows.adapters._kafka_python_errors import translate
@@ -34,18 +35,52 @@ def reader(location: Location, options: Options, timeout: float) -> Iterator[Pyt
         one.close()
 
 
-def topics(location: Location, options: Options, timeout: float) -> Collection[str]:
-    """Give the names of all topics that we may see; needs no group."""
+@contextlib.contextmanager
+def _administrator(location: Location, options: Options, timeout: float) -> Iterator[KafkaAdminClient]:
     config = client_config(location, options)
     del config["metrics_enabled"]  # the administrator's client has none
     admin, client = build(KafkaAdminClient, config, location.text, timeout)
     try:
-        return set(admin.list_topics())
+        yield admin
     except native.KafkaError as error:
         raise translate(error, location.text) from error
     finally:
         admin.close()
         client.close()
+
+
+def topics(location: Location, options: Options, timeout: float) -> Collection[str]:
+    """Give the names of all topics that we may see; needs no group."""
+    with _administrator(location, options, timeout) as admin:
+        return set(admin.list_topics())
+
+
+def inspect(
+    location: Location, options: Options, topics: Sequence[str], group: str | None, timeout: float
+) -> tuple[dict[str, Topic], Standing | None]:
+    """Look at topics and a group as an administrator; None: there is no group, or it may not be used."""
+    with _administrator(location, options, timeout) as admin:
+        seen = {one["name"]: _topic(one) for one in admin.describe_topics(list(topics))}
+        if group is None:
+            return seen, None
+        try:
+            found = admin.describe_groups([group])[group]
+        except native.GroupAuthorizationFailedError:
+            return seen, None
+        return seen, Standing(
+            state=found["group_state"] or "Dead",
+            members=len(found["members"]),
+            protocol=found["protocol_type"] or "",
+            rights=found.get("authorized_operations"),
+        )
+
+
+def _topic(found: dict[str, Any]) -> Topic:
+    return Topic(
+        partitions=len(found["partitions"]),
+        denied=found["error_code"] == native.TopicAuthorizationFailedError.errno,
+        rights=found.get("authorized_operations"),
+    )
 
 
 def producer(location: Location, options: Options, timeout: float) -> PythonProducer:

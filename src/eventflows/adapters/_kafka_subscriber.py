@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from eventflows.adapters import _kafka_look as look
+from eventflows.adapters._kafka_check import check_source
 from eventflows.adapters._kafka_chunks import KafkaChunk, split
 from eventflows.adapters._kafka_clients import client_of
 from eventflows.adapters._kafka_group import Group
@@ -239,7 +240,7 @@ class KafkaSubscriber:
 
     def check(self) -> Sequence[Finding]:
         """Say whether brokers, topics and group can be used."""
-        return look.check(client_of(self._options), self._location, self._options)
+        return check_source(client_of(self._options), self._location, self._options)
 
     def entities(self) -> Sequence[str]:
         """Give the names of the topics that we may see."""

@@ -11,6 +11,7 @@ from eventflows.cli.find import find_flow
 from eventflows.errors import BrokerError, ConfigError
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.protocols import Checkable, Finding, Publisher, Subscriber
+from eventflows.runner.plan import Plan
 
 WRONG: Final = 1
 """Exit status when a finding is an error."""
@@ -57,12 +58,26 @@ def _findings(thing: str) -> Iterator[Finding]:
     flow = find_flow(thing)
     if flow.source is not None:
         plan = flow.plan()
-        yield from _of(plan.subscriber, flow.source)
+        found = list(_of(plan.subscriber, flow.source))
+        yield from found
+        yield from _workers(plan, [one.lanes for one in found if one.lanes])
         if plan.dead_letter_publisher is not None and plan.dead_letter is not None:
             yield from _of(plan.dead_letter_publisher, plan.dead_letter)
     destination = flow._destination
     if destination is not None:
         yield from _of(lambda: open_publisher(destination.url, **destination.options), destination.url)
+
+
+def _workers(plan: Plan, lanes: Sequence[int]) -> Iterator[Finding]:
+    """Compare workers with lanes, where the source has any: in order by lane, only one works on each."""
+    if not lanes:
+        return
+    shared = f"{plan.workers} worker{'s' * (plan.workers > 1)} for {sum(lanes)} partition{'s' * (sum(lanes) > 1)}"
+    if plan.order == "lane" and plan.workers > sum(lanes):
+        fix = 'Lower workers=, give the topic more partitions, or leave order="lane" out.'
+        yield Finding("warning", f"{shared}, one message of each at a time: {plan.workers - sum(lanes)} idle", fix)
+    else:
+        yield Finding("ok", shared)
 
 
 def _of(make: Callable[[], Subscriber | Publisher], url: str) -> Iterator[Finding]:
