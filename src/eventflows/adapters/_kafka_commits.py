@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from eventflows.adapters._kafka_chunks import Claim, Committed
 from eventflows.adapters._kafka_clients import Answer, Member, Partition
+from eventflows.adapters._kafka_errors import SettlingError
 from eventflows.errors import BrokerError, LeaseLostError
 
 COMMIT_SECONDS: Final = 1.0
 COMMIT_MESSAGES: Final = 2000
 PROBE_SECONDS: Final = 5.0
 """Without work the position is committed this often: a group's lost permission shows in nothing else."""
+_log: Final = logging.getLogger("eventflows")
 
 
 class Commits:
@@ -38,6 +41,7 @@ class Commits:
         self._settled = 0
         self._soon = False
         self._at = time.monotonic()
+        self._failing = False
 
     @property
     def unsaved(self) -> bool:
@@ -119,7 +123,15 @@ class Commits:
             self._fence(list(self._claims))
         if error is not None:
             self._settled += 1
+        self._tell(error)
         return error
+
+    def _tell(self, error: BrokerError | None) -> None:
+        """Say once that positions cannot be committed; the client itself is silent."""
+        failing = error is not None and error.retryable and not isinstance(error, SettlingError)
+        if failing and not self._failing:
+            _log.warning("%s Positions cannot be committed; it is tried again until it works.", error)
+        self._failing = failing
 
     def moving(self, claims: Iterable[Claim], tell: Callable[[], None]) -> Mapping[Partition, Committed] | None:
         """Give what is to be committed of claims before they move; None: `tell` is called when they may."""

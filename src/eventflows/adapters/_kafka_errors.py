@@ -75,3 +75,11 @@ def missing(where: str, topic: str) -> NotFoundError:
 def denied(where: str, topic: str) -> PermissionDeniedError:
     """Say that the topic may not be read."""
     return PermissionDeniedError(f"{where}: not allowed to read topic {topic!r}. Ask for an ACL on it: READ.")
+
+
+def beside(where: str, cause: BaseException) -> BrokerError:
+    """Say that a message was refused only because it shared a batch with one that the broker does not take."""
+    text = f"{where}: not published, because another message of its batch was refused. Publish it again."
+    ours = BrokerError(text, retryable=True)
+    ours.__cause__ = cause
+    return ours

@@ -84,6 +84,7 @@ SOURCE: Final = (
     Option(name="group", parse=_text, about="the consumer group that shares the messages"),
     Option(name="from", parse=_from, about='where a new group begins: "earliest" (default), "latest" or a time'),
     Option(name="session_timeout", parse=_seconds, about="seconds after which a silent member is out (default 45)"),
+    Option(name="poll_interval", parse=_seconds, about="seconds after which a member that hangs is out (default 300)"),
     Option(name="instance", parse=_text, about="a name of its own for static membership (default: none)"),
     Option(name="assignor", parse=_one_of("cooperative", "range"), about='who gets what (default "cooperative")'),
     Option(name="pattern", parse=_flag, about="the topic is a regular expression over all topics (default false)"),

@@ -266,6 +266,7 @@ def _config(location: Location, options: Options) -> dict[str, Any]:
         "auto_offset_reset": "none",
         "isolation_level": options.get("isolation", "read_committed"),
         "session_timeout_ms": int(session * 1000),
+        "max_poll_interval_ms": int(float(str(options.get("poll_interval", 300.0))) * 1000),
         "heartbeat_interval_ms": int(min(session / 10, 3.0) * 1000),
         "partition_assignment_strategy": [CooperativeStickyAssignor() if cooperative else RangePartitionAssignor()],
         "request_timeout_ms": 10_000,

@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+import kafka.errors as native
+
 from eventflows.adapters._kafka_clients import Options
-from eventflows.adapters._kafka_errors import missing
+from eventflows.adapters._kafka_errors import beside, missing
 from eventflows.adapters._kafka_publisher import MAX_BYTES
 from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_config import client_config
@@ -66,6 +68,8 @@ class _Sent:
                 )
                 late.__cause__ = error
                 return PublishResult(None, late)
+            if type(error) is native.KafkaError:  # the broker names those that it refuses; this is not one of them
+                return PublishResult(None, beside(self._where, error))
             return PublishResult(None, translate(error, self._where))
         return PublishResult(f"{told.partition}:{told.offset}", None)
 

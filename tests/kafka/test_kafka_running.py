@@ -1,0 +1,187 @@
+"""What happens to a topic, a position or a membership while a flow runs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from eventflows import HaltedError, NotFoundError, RunResult, subscriber
+from eventflows.flow import Flow
+from eventflows.locate import open_publisher, open_subscriber
+from eventflows.message import Delivery, Lane, Message
+from eventflows.observe import Observer
+from eventflows.testing import wait_until
+from eventflows.testing.conditions import Background, pass_time
+from eventflows.testing.flows import Calls
+from kafka import TopicPartition
+from kafka_use import CLIENTS, administrator, committed, ends, fresh_topic
+from servers.kafka import KafkaServer, shared
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def server() -> KafkaServer:
+    """The broker that all share."""
+    return shared()
+
+
+@pytest.fixture
+def group() -> str:
+    """A group that nobody has used."""
+    return f"running-{uuid.uuid4().hex[:8]}"
+
+
+class Told(Observer):
+    """Keeps what a flow tells of lanes and gaps."""
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+        self.gaps: list[tuple[str, str]] = []
+
+    def lane_lost(self, *, flow: str, lane: Lane) -> None:
+        """Keep it."""
+        self.lost.append(lane.name)
+
+    def gap(self, *, flow: str, lane: Lane, first: str, last: str) -> None:
+        """Keep it."""
+        self.gaps.append((first, last))
+
+
+def publish(server: KafkaServer, topic: str, bodies: list[bytes]) -> None:
+    """Publish bodies, in order."""
+    with open_publisher(f"kafka://{server.address()}/{topic}") as out:
+        assert not any(one.error for one in out.publish([Message(body, key="k") for body in bodies]))
+
+
+def flow_of(
+    server: KafkaServer, topic: str, group: str, client: str, work: Callable[[bytes], object], **more: object
+) -> Flow[..., object]:
+    """Make a flow of raw bodies."""
+
+    def apply(input: bytes) -> object:
+        return work(input)
+
+    return subscriber(f"kafka://{server.address()}/{topic}", group=group, **CLIENTS[client], **more)(apply)
+
+
+@contextlib.contextmanager
+def running(flow: Flow[..., object]) -> Iterator[Background[RunResult]]:
+    """Run a flow while the body of the `with` goes on; gives the run, which may have ended."""
+    run: Background[RunResult] = Background(lambda: flow.run(signals=False))
+    try:
+        yield run
+    finally:
+        flow.stop()
+        wait_until(lambda: not run.running, 40, what="the end of the run")
+
+
+@pytest.mark.trial
+def test_work_of_several_poll_intervals_runs_once(server: KafkaServer, group: str, client: str) -> None:
+    """An `apply` of 15 s in a group whose members must poll every 4 s: one call, no claim lost, and it is settled."""
+    topic, told = fresh_topic(server), Told()
+    publish(server, topic, [b"0", b"1"])
+    calls = Calls(lambda body: pass_time(15.0) if body == b"0" else None)
+    options = {"session_timeout": 3, "poll_interval": 4}
+    flow_of(server, topic, group, client, calls, observers=[told], **options).run(limit=2, signals=False)
+    assert (calls.bodies, told.lost) == ([b"0", b"1"], [])
+    assert committed(server, group) == ends(server, topic)
+
+
+def test_member_that_does_not_poll_loses_its_claims(server: KafkaServer, group: str, client: str) -> None:
+    """A process that hangs is out after `poll_interval`, though it sends heartbeats; the next poll learns it."""
+    topic = fresh_topic(server)
+    publish(server, topic, [b"0"])
+    options = {"session_timeout": 2, "poll_interval": 2, **CLIENTS[client]}
+    with open_subscriber(f"kafka://{server.address()}/{topic}", group=group, **options) as source:
+        [chunk] = wait_until(lambda: source.receive(1, max_bytes=1000, timeout=1), what="the message")
+        pass_time(3.0)
+
+        def out() -> bool:
+            source.receive(0, max_bytes=0, timeout=0.2)
+            return chunk.lane is not None and chunk.lane.lost
+
+        wait_until(out, what="the claim's end")
+
+
+def test_topic_that_is_deleted_while_in_use_halts_the_flow(server: KafkaServer, group: str, client: str) -> None:
+    """The flow does not wait in silence for what will not come: it halts, and names the topic."""
+    topic = fresh_topic(server)
+    publish(server, topic, [b"0"])
+    calls = Calls()
+    with running(flow_of(server, topic, group, client, calls)) as run:
+        wait_until(lambda: calls.finished, 20, what="the first message")
+        with administrator(server) as admin:
+            admin.delete_topics([topic])
+        with pytest.raises(HaltedError, match=f"there is no topic '{topic}'") as caught:
+            run.result(30.0, "the halt")
+    assert isinstance(caught.value.__cause__, NotFoundError)
+
+
+@pytest.mark.trial
+def test_publishing_to_a_topic_that_was_deleted_says_so(server: KafkaServer, client: str) -> None:
+    """The error is of the destination's kind, so that nothing more is received for it."""
+    topic = fresh_topic(server)
+    with open_publisher(f"kafka://{server.address()}/{topic}", **CLIENTS[client]) as out:
+        assert [one.error for one in out.publish([Message(b"0")])] == [None]
+        with administrator(server) as admin:
+            admin.delete_topics([topic])
+
+        def missing() -> bool:
+            try:
+                [result] = out.publish([Message(b"1")], timeout=2.0)
+            except NotFoundError:
+                return True
+            assert result.error is not None
+            return isinstance(result.error, NotFoundError)
+
+        wait_until(missing, 40, what="NotFoundError")
+
+
+def test_retention_that_overtakes_a_running_flow_is_told_as_a_gap(server: KafkaServer, group: str, client: str) -> None:
+    """What was removed while the flow was busy is named, what is left is done, and the flow goes on."""
+    topic, told, go = fresh_topic(server), Told(), threading.Event()
+    count, size, kept = 400, 20_000, 5
+    publish(server, topic, [b"%d" % number + bytes(size) for number in range(count)])
+    offsets: list[int] = []
+
+    def apply(input: bytes, *, delivery: Delivery | None = None) -> None:
+        assert delivery is not None
+        offsets.append(int(delivery.position.partition(":")[2]))
+        go.wait(30.0)
+
+    url = f"kafka://{server.address()}/{topic}"
+    flow = subscriber(url, group=group, max_in_flight=1, observers=[told], **CLIENTS[client])(apply)
+    with running(flow):
+        wait_until(lambda: offsets, 20, what="the first message")
+        with administrator(server) as admin:
+            admin.delete_records({TopicPartition(topic, 0): count - kept})
+        go.set()
+        wait_until(lambda: count - 1 in offsets, 30, what="the last message")
+        publish(server, topic, [b"new"])
+        wait_until(lambda: count in offsets, 20, what="a message after it")
+    [(first, last)] = told.gaps
+    removed = range(int(first.partition(":")[2]), int(last.partition(":")[2]) + 1)
+    assert sorted([*offsets, *removed]) == list(range(count + 1))
+    assert removed[-1] == count - kept - 1
+
+
+def test_topic_made_anew_is_read_from_its_beginning_by_a_running_flow(
+    server: KafkaServer, group: str, client: str
+) -> None:
+    """Messages of a topic of the same name are new messages, though their offsets were seen before."""
+    topic = fresh_topic(server)
+    publish(server, topic, [b"old-%d" % number for number in range(5)])
+    calls = Calls()
+    with running(flow_of(server, topic, group, client, calls)):
+        wait_until(lambda: len(calls.finished) == 5, 20, what="the old messages")
+        with administrator(server) as admin:
+            admin.delete_topics([topic])
+            wait_until(lambda: topic not in admin.list_topics(), 10, what="the topic is gone")
+            admin.create_topics({topic: {"num_partitions": 1}}, wait_for_metadata=True)
+        publish(server, topic, [b"new-0", b"new-1"])
+        wait_until(lambda: calls.bodies[5:] == [b"new-0", b"new-1"], 30, what="the new messages")
