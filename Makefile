@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-sqs demo-servicebus demo-eventhubs test trials soak brokers check bench format servers lock clean
+.PHONY: help demo demo-kafka demo-sqs demo-servicebus demo-eventhubs test trials soak brokers check bench format servers lock clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3.12], where TARGET is one of"
@@ -16,6 +16,9 @@ help: ## Show this list
 
 demo: .venv/.demo ## Classify handwritten digits through an embedded broker
 	$(BIN)/python examples/digits/demo.py
+
+demo-kafka: .venv/.dev ## The same through Apache Kafka, on a real broker (needs Java and Maven)
+	$(BIN)/python examples/digits/demo_kafka.py
 
 demo-sqs: .venv/.dev ## The same through Amazon SQS, on a local server (needs Java and Maven)
 	$(BIN)/python examples/digits/demo_sqs.py
