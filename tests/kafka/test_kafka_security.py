@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 import kafka.errors
 import pytest
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 
+from eventflows import publisher, subscriber
 from eventflows.adapters._kafka_python_errors import TABLE
 from eventflows.errors import (
     AuthenticationError,
@@ -211,3 +212,22 @@ def test_a_permission_withdrawn_while_running_is_raised_within_ten_seconds(
         wait_until(raised, 10.0, what="the error")
     with contextlib.suppress(PermissionDeniedError):
         subscriber.close()
+
+
+def test_a_missing_right_on_transactional_ids_ends_an_exactly_once_flow_at_its_start(
+    server: KafkaServer, topic: str
+) -> None:
+    """Rights on topic and group are not enough; with the one that is named the flow runs."""
+    group = f"g-{uuid.uuid4().hex[:8]}"
+    url = f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}"
+    flow = subscriber(f"{url}?group={group}", guarantee="exactly-once", **user())(
+        publisher(url, **user())(lambda input: input)
+    )
+    rules = acls(ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.WRITE)
+    rules += acls(ResourceType.GROUP, group, ACLOperation.READ)
+    prefix = ResourcePattern(ResourceType.TRANSACTIONAL_ID, f"eventflows-{group}-", ACLResourcePatternType.PREFIXED)
+    with allowed(server, rules):
+        with pytest.raises(PermissionDeniedError, match=r"eventflows-<group>-: WRITE"):
+            flow.run(until_idle=0.5, signals=False)
+        with allowed(server, [ACL("User:alice", "*", ACLOperation.WRITE, ACLPermissionType.ALLOW, prefix)]):
+            assert flow.run(until_idle=0.5, signals=False).received == 0

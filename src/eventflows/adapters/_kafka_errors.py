@@ -12,6 +12,7 @@ FIXES: Final = {
     "no password": "This listener takes no password; correct the port, or leave username= and password= out.",
     "topic right": "Ask for an ACL on the topic: READ to subscribe, WRITE to publish.",
     "group right": "Ask for an ACL on the group: READ.",
+    "transaction right": "Ask for an ACL on the transactional ids that begin with eventflows-<group>-: WRITE.",
     "topic": "Create the topic, or correct the URL.",
     "instance": "Another process has the same instance=; give each its own.",
     "size": "Raise the topic's max.message.bytes, or publish less at once.",

@@ -99,6 +99,7 @@ _FIXES: Final = {
     "IllegalSaslStateError": "no password",
     "TopicAuthorizationFailedError": "topic right",
     "GroupAuthorizationFailedError": "group right",
+    "TransactionalIdAuthorizationFailedError": "transaction right",
     "UnknownTopicOrPartitionError": "topic",
     "FencedInstanceIdError": "instance",
     "MessageSizeTooLargeError": "size",

@@ -223,6 +223,7 @@ class KafkaSubscriber:
             self._transactor = Transactor(
                 client_of(self._options), first.location, first.options, str(self._options["group"])
             )
+            self._transactor.prepare(30.0)  # a missing right is told now
             self._open(30.0)
 
     def claim_position(self, settlements: Sequence[Settlement]) -> object | None:
