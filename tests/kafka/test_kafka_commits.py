@@ -84,7 +84,9 @@ def test_commits_that_are_refused_for_good_halt_the_flow_and_lose_nothing(
         [ACL("User:alice", "*", ACLOperation.READ, ACLPermissionType.ALLOW, pattern)] for pattern in (topics, groups)
     )
     url = f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}"
-    options = {"username": "alice", "password": Secret(PASSWORDS["alice"]), "group": group, **CLIENTS[client]}
+    user = {"username": "alice", "password": Secret(PASSWORDS["alice"])}
+    # Without the right nobody may leave, either: the next member waits for the session of the first to end.
+    options = {**user, "group": group, "session_timeout": 2, **CLIENTS[client]}
     publish(server, topic, range(3))
     with administrator(server) as admin:
         admin.create_acls(reading + using)
