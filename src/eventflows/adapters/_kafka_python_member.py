@@ -27,8 +27,6 @@ from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetada
 REVOKE_SECONDS: Final = 5.0
 JOINING: Final = 0.1
 """Seconds of one poll, at least, while the group settles: with less kafka-python never joins."""
-JOIN_GRACE: Final = 0.03
-"""Seconds after which a poll surely waits for the join; shorter than any poll while the group settles."""
 _log: Final = logging.getLogger("eventflows")
 
 
@@ -103,6 +101,20 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
         """Fence; they are somebody else's, so nothing is committed."""
         self._keeper.fence(lost)
+
+
+class _Kept(Future):  # type: ignore[misc]
+    """An answer that came before anybody waited for it: it is not there until somebody does."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def add_callback(self, *call: Any, **more: Any) -> Any:  # noqa: ANN401 - the client's own
+        added = super().add_callback(*call, **more)
+        if not self.is_done:
+            self.success(self._answer)
+        return added
 
 
 class PythonMember(PythonConsumer):
@@ -189,15 +201,13 @@ class PythonMember(PythonConsumer):
         """Let the next poll see a join that ended between two polls.
 
         kafka-python drops such an answer and joins again, and so do all others: groups that are polled with pauses
-        never come to rest. What the poll awaits is the same answer, given once it waits.
+        never come to rest. What the poll awaits is the same answer, given as soon as it waits.
         """
         coordinator = self._consumer._coordinator
         task = coordinator._join_task
         if task is None or not task.is_done or not task.succeeded() or not coordinator.rejoining:
             return
-        again = coordinator._join_task = Future()
-        net = self._client._net
-        net.call_soon_threadsafe(lambda: net.call_later(JOIN_GRACE, lambda: again.success(task.value)))
+        coordinator._join_task = _Kept(task.value)
 
     def _claim_new(self) -> None:
         new = [Partition(*one) for one in self._consumer.assignment() if one not in self._keeper.claims]
