@@ -108,22 +108,30 @@ class Stream:
         wait_until(through, RESUMES, what=f"{what} come through")
 
     def _alive(self) -> None:
-        for one in (self._running, self._publishing):
-            if not one.running:
-                one.result(0.1, "a stream that ended by itself")
-                raise AssertionError("the stream ended by itself")
+        self._alive_flow()
+        if not self._publishing.running:
+            self._publishing.result(0.1, "a publisher that ended by itself")
+
+    def _alive_flow(self) -> None:
+        if not self._running.running:
+            self._running.result(0.1, "a flow that ended by itself")
+            raise AssertionError("the flow ended by itself")
 
     def holds(self) -> None:
         """End it, and check that nothing acknowledged was lost, nothing confirmed is missing, and keys kept order."""
         self._enough.set()
         self._publishing.result(RESUMES, "the publisher")
         wait_until(lambda: self.finished >= set(range(self.confirmed)), RESUMES, what="all that was confirmed")
+        wait_until(self._settled, RESUMES, what="every position at its end", every=0.5)
         self.flow.stop()
         self._running.result(RESUMES, "the flow")
         arrived = [int(body) for _, body in everything(self.server, self.destination)]
         assert sorted(set(arrived)) == list(range(self.confirmed))
         assert overtaken(arrived) == []
-        assert committed(self.server, self.group) == ends(self.server, self.source)
+
+    def _settled(self) -> bool:
+        self._alive_flow()
+        return committed(self.server, self.group) == ends(self.server, self.source)
 
 
 def overtaken(numbers: list[int]) -> list[int]:
