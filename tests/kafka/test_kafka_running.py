@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from eventflows import HaltedError, NotFoundError, RunResult, subscriber
+from eventflows import ConfigError, HaltedError, NotFoundError, RunResult, subscriber
 from eventflows.flow import Flow
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Delivery, Lane, Message
@@ -185,3 +185,9 @@ def test_topic_made_anew_is_read_from_its_beginning_by_a_running_flow(
             admin.create_topics({topic: {"num_partitions": 1}}, wait_for_metadata=True)
         publish(server, topic, [b"new-0", b"new-1"])
         wait_until(lambda: calls.bodies[5:] == [b"new-0", b"new-1"], 30, what="the new messages")
+
+
+def test_poll_interval_below_the_session_is_refused(client: str) -> None:
+    """A member would be out for silence before it is out for not polling."""
+    with pytest.raises(ConfigError, match="poll_interval"):
+        open_subscriber("kafka://broker/topic", group="g", poll_interval=30, **CLIENTS[client])

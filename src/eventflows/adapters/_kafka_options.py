@@ -124,6 +124,8 @@ def validate(location: Location, options: Mapping[str, object], side: Literal["s
         raise ConfigError(f"{where}: topics are needed, of letters, digits, '.', '_' and '-', separated by commas.")
     if side == "source" and not options.get("group"):
         raise ConfigError(f"{where}: a source needs a group; write {where}{'&' if '?' in where else '?'}group=name.")
+    if "poll_interval" in options and poll_interval(options) < session_timeout(options):
+        raise ConfigError(f"{where}: poll_interval= is below session_timeout=, {session_timeout(options):g}; raise it.")
     if ("username" in options) != ("password" in options):
         raise ConfigError(f"{where}: username= and password= go together; give both or neither.")
     if "sasl" in options and "username" not in options:
@@ -142,3 +144,13 @@ def encrypted(options: Mapping[str, object]) -> bool:
 def protocol(options: Mapping[str, object]) -> str:
     """Name the security protocol as Kafka does."""
     return ("SASL_" if "username" in options else "") + ("SSL" if encrypted(options) else "PLAINTEXT")
+
+
+def session_timeout(options: Mapping[str, object]) -> float:
+    """Give the seconds after which a silent member is out."""
+    return float(str(options.get("session_timeout", 45.0)))
+
+
+def poll_interval(options: Mapping[str, object]) -> float:
+    """Give the seconds after which a member that does not poll is out."""
+    return float(str(options.get("poll_interval", max(300.0, session_timeout(options)))))

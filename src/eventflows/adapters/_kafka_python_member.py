@@ -13,6 +13,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.future import Future
 from kafka.util import Timer
 
+from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Claim, Committed
 from eventflows.adapters._kafka_clients import Keeper, Options, Partition
 from eventflows.adapters._kafka_errors import SettlingError
@@ -267,7 +268,7 @@ class PythonMember(PythonConsumer):
 
 
 def _config(location: Location, options: Options) -> dict[str, Any]:
-    session = float(str(options.get("session_timeout", 45.0)))
+    session = given.session_timeout(options)
     cooperative = options.get("assignor", "cooperative") == "cooperative"
     return client_config(location, options) | {
         "group_id": options["group"],
@@ -276,7 +277,7 @@ def _config(location: Location, options: Options) -> dict[str, Any]:
         "auto_offset_reset": "none",
         "isolation_level": options.get("isolation", "read_committed"),
         "session_timeout_ms": int(session * 1000),
-        "max_poll_interval_ms": int(float(str(options.get("poll_interval", 300.0))) * 1000),
+        "max_poll_interval_ms": int(given.poll_interval(options) * 1000),
         "heartbeat_interval_ms": int(min(session / 10, 3.0) * 1000),
         "partition_assignment_strategy": [CooperativeStickyAssignor() if cooperative else RangePartitionAssignor()],
         "request_timeout_ms": 10_000,
