@@ -108,12 +108,13 @@ class KafkaChunk(Chunk):
     ) -> None:
         found = columns.headers(records)
         headers = None if found is None else [_headers(one) if one else None for one in found]
+        keys = columns.keys(records)
         attempt = claim.attempt()
         super().__init__(
             bodies,
             lambda index: delivery(columns, records[index], source, position, claim.lane, 1 if index else attempt),
             lane=claim.lane,
-            keys=[_text(key) for key in columns.keys(records)],
+            keys=None if keys.count(None) == len(keys) else [_text(key) for key in keys],
             headers=None if headers is None else [None if one is None else one[0] for one in headers],
             content_types=None if headers is None else [None if one is None else one[2] for one in headers],
             attempt=attempt,

@@ -132,6 +132,16 @@ class PythonMember(PythonConsumer):
         super().__init__(*build(KafkaConsumer, _config(location, options), location.text, timeout), location.text)
         self._keeper = keeper
         self._bell: Future | None = None
+        self._fetch = self._consumer._fetcher.send_fetches
+        self._consumer._fetcher.send_fetches = self._fetch_all
+
+    def _fetch_all(self) -> Any:  # noqa: ANN401 - the client's own
+        """Fetch, once nothing of the last fetch waits to be handed out.
+
+        The client leaves out the partitions of which something waits; then, while the broker waits for messages of the
+        others, for up to half a second, nobody fetches theirs.
+        """
+        return [] if self._consumer._fetcher._next_partition_records else self._fetch()
 
     def join(self, topics: Sequence[str], pattern: str | None) -> None:
         """Begin to join; a pattern is over all topics."""
