@@ -33,7 +33,7 @@ class Committed(NamedTuple):
     @classmethod
     def read(cls, position: int, metadata: str | None) -> Committed:
         """Read it back; text that is not ours counts nothing."""
-        found = _COUNT.fullmatch(metadata or "")
+        found = _COUNT.fullmatch((metadata or "").rstrip("\0"))  # librdkafka writes the end of a C string, too
         return cls(position, int(found[1]), found[2] or "") if found else cls(position)
 
 

@@ -67,6 +67,11 @@ class Group:
             self.member.close(0.5)
             raise
 
+    def share(self, transactor: Transactor) -> None:
+        """Commit positions together with outputs from now on; nothing was claimed yet."""
+        self._transactor = transactor
+        self.commits = self._make_commits()
+
     def _make_commits(self) -> Commits:
         if self._transactor is None:
             return Commits(self.member, self.claims, self.fence)

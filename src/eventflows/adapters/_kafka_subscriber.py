@@ -209,7 +209,8 @@ class KafkaSubscriber:
 
         where = self._location.text
         with self._owner:
-            cluster = self._opened(30.0).member.cluster
+            group = self._opened(30.0)
+            cluster = group.member.cluster
             for publisher in publishers:
                 if not isinstance(publisher, KafkaPublisher) or cluster is None or publisher.cluster != cluster:
                     raise CapabilityError(
@@ -224,7 +225,7 @@ class KafkaSubscriber:
                 client_of(self._options), first.location, first.options, str(self._options["group"])
             )
             self._transactor.prepare(30.0)  # a missing right is told now
-            self._open(30.0)
+            group.share(self._transactor)
 
     def claim_position(self, settlements: Sequence[Settlement]) -> object | None:
         """Give what `transact` of the destination commits; None: nothing is new."""
