@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -39,6 +39,8 @@ class Settlement:
     """Why a DEAD_LETTER, in a few words."""
     detail: str = ""
     """More on it; at most 1 KiB."""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    """What the dead letter carries besides, where the broker keeps it as a message: all `ef-` headers of a copy."""
 
 
 def _seconds(least: float) -> Any:  # noqa: ANN401 - an attrs validator

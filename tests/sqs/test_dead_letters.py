@@ -14,11 +14,15 @@ from eventflows.errors import BrokerError, ConnectionFailedError, HaltedError, T
 from eventflows.policy import RetryPolicy, Settlement, Verdict
 from eventflows.testing.cases import PLENTY, Taken
 from sqs_harness import ACCOUNT, REGION, SqsHarness
-from sqs_use import publish, read, receive
+from sqs_use import counts, publish, read, receive
 
 pytestmark = pytest.mark.broker
 
 ONCE = RetryPolicy(attempts=1)
+WHY = {
+    "ef-reason": "attempts used up", "ef-error-type": "ValueError", "ef-error": "an injected failure",
+    "ef-attempts": "2",
+}  # fmt: skip
 
 
 def redriven(broker: SqsHarness, *, receives: int = 3) -> tuple[str, str]:
@@ -86,7 +90,8 @@ def test_copy_is_sent_once_when_only_the_delete_fails(broker: SqsHarness) -> Non
         broker.faults(name).refuse_settlement(lambda _: True, ConnectionFailedError("injected"))
         assert len(bury(adapter, taken)) == 1
         assert bury(adapter, taken) == []
-    assert [one.message.body for one in read(broker.source_url(dead), 2)] == [b"bad"]
+    assert [one.message.body for one in read(broker.source_url(dead))] == [b"bad"]
+    assert (counts(broker, dead), counts(broker, name)) == ((0, 0), (0, 0))
 
 
 def test_copy_that_is_too_large_gives_up_its_error_first(broker: SqsHarness) -> None:
@@ -111,18 +116,36 @@ def test_copy_that_does_not_fit_at_all_stays_where_it_is(broker: SqsHarness) -> 
 
 
 def test_flow_puts_what_fails_there(broker: SqsHarness) -> None:
-    """A flow without dead_letter= uses the policy's queue."""
+    """A flow without dead_letter= uses the policy's queue, and says there what it would say in a copy."""
     name, dead = redriven(broker)
     publish(broker, name, Message(b"good"), Message(b"bad"))
 
-    @subscriber(broker.source_url(name), retry=ONCE)
+    @subscriber(broker.source_url(name), retry=RetryPolicy(attempts=2, delay=0.01))
     def apply(input: bytes) -> None:
         if input == b"bad":
             raise ValueError("an injected failure")
 
     result = apply.run(limit=2, signals=False)
     assert (result.acked, result.dead_lettered) == (1, 1)
-    assert [one.message.headers["ef-reason"] for one in read(broker.source_url(dead))] == ["attempts used up"]
+    [got] = read(broker.source_url(dead))
+    assert {name: value for name, value in got.message.headers.items() if name in WHY} == WHY
+    assert (got.message.headers["ef-flow"], got.message.headers["ef-source"]) == (apply.name, broker.source_url(name))
+
+
+def test_dead_letter_option_wins_over_the_policy(broker: SqsHarness) -> None:
+    """With dead_letter= the copy goes there, and the policy's queue gets nothing."""
+    name, dead = redriven(broker)
+    other = broker.fresh()
+    broker.create(other)
+    publish(broker, name, Message(b"bad"))
+
+    @subscriber(broker.source_url(name), retry=ONCE, dead_letter=broker.source_url(other))
+    def apply(input: bytes) -> None:
+        raise ValueError("an injected failure")
+
+    assert apply.run(limit=1, signals=False).dead_lettered == 1
+    assert [one.message.body for one in read(broker.source_url(other))] == [b"bad"]
+    assert (counts(broker, dead), counts(broker, name)) == ((0, 0), (0, 0))
 
 
 @pytest.mark.parametrize(("receives", "warned"), [(4, True), (5, False)])

@@ -16,7 +16,7 @@ from eventflows.errors import BrokerError, OutcomeUnknownError, TooLargeError
 from eventflows.message import Message
 from eventflows.policy import Settlement
 
-_KEPT: Final = ("ef-reason", "ef-source", "ef-position")
+_KEPT: Final = ("ef-reason", "ef-source", "ef-position", "ef-flow")
 """What a copy that is too large keeps, once its error's text is gone and that did not help."""
 
 
@@ -57,12 +57,13 @@ def _copy(entry: Entry, settlement: Settlement, source: str, *, fifo: bool) -> W
         "ef-source": source,
         "ef-position": delivery.position,
         "ef-failed-at": datetime.datetime.now(datetime.UTC).isoformat(),
+        **settlement.headers,
     }
     # A copy's id is its own: the deduplication of a FIFO queue must not take it for the message itself.
     whole = attrs.evolve(delivery.message, options={}, key=delivery.key or ("dead" if fifo else None))
     result: Written | BrokerError = TooLargeError()
     for names in (tuple(added), tuple(name for name in added if name != "ef-error"), _KEPT):
-        result = write(_with(whole, {name: added[name] for name in names}), fifo=fifo, limit=MAX_BYTES)
+        result = write(_with(whole, {name: added[name] for name in names if name in added}), fifo=fifo, limit=MAX_BYTES)
         if not isinstance(result, TooLargeError):
             break
     if isinstance(result, Written) and fifo:

@@ -15,8 +15,8 @@ from eventflows.protocols import Capabilities
 from eventflows.runner.dispatch import Dispatch
 from eventflows.runner.held import SENDING, WAITING, Held
 from eventflows.runner.outbox import Place
-from eventflows.runner.outcome import Decision, dead_letter_action, decide, detail_of
-from eventflows.runner.outputs import cut_down, dead_letter_copy
+from eventflows.runner.outcome import Decision, dead_letter_action, decide
+from eventflows.runner.outputs import cut_down, dead_letter_copy, dead_letter_headers
 from eventflows.runner.plan import Plan
 from eventflows.runner.result import Tally
 from eventflows.runner.runs import Parcel, Unit
@@ -111,7 +111,8 @@ class Failures:
         span = (held, index, index + 1)
         match self._last:
             case "native":
-                self._settling.say(Verdict.DEAD_LETTER, [span], reason=reason, detail=detail_of(error))
+                why = dead_letter_headers(delivery, flow=self._plan.name, reason=reason, attempts=attempts, error=error)
+                self._settling.say(Verdict.DEAD_LETTER, [span], reason=reason, detail=why["ef-error"], headers=why)
                 to = "the broker's own place"
             case "drop":
                 self._settling.ack(span)

@@ -141,7 +141,22 @@ def type_of(error: BaseException) -> str:
 def dead_letter_copy(delivery: Delivery, *, flow: str, reason: str, attempts: int, error: BaseException) -> Message:
     """Copy a message for the dead letter: body, key and headers untouched, why beside them."""
     message = delivery.message
-    added = {
+    added = dead_letter_headers(delivery, flow=flow, reason=reason, attempts=attempts, error=error)
+    prefix = id_prefix("dead-letter", delivery.source, flow)
+    return Message(
+        message.body,
+        headers={**message.headers, **added},
+        key=message.key,
+        id=f"{prefix}-{delivery.position}",
+        content_type=message.content_type,
+    )
+
+
+def dead_letter_headers(
+    delivery: Delivery, *, flow: str, reason: str, attempts: int, error: BaseException
+) -> dict[str, str]:
+    """Say why a message is dead, what was tried, and where it was."""
+    return {
         "ef-reason": reason,
         "ef-error-type": type_of(error),
         "ef-error": detail_of(error),
@@ -151,14 +166,6 @@ def dead_letter_copy(delivery: Delivery, *, flow: str, reason: str, attempts: in
         "ef-flow": flow,
         "ef-failed-at": datetime.datetime.now(datetime.UTC).isoformat(),
     }
-    prefix = id_prefix("dead-letter", delivery.source, flow)
-    return Message(
-        message.body,
-        headers={**message.headers, **added},
-        key=message.key,
-        id=f"{prefix}-{delivery.position}",
-        content_type=message.content_type,
-    )
 
 
 def cut_down(copy: Message) -> Message | None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import attrs
 
 from eventflows.errors import BrokerError, LeaseLostError
 from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import SettleFailure, Subscriber
 from eventflows.runner.held import GONE, SETTLING, Held, Span, join
+
+_Said = tuple[Settlement, list[Span]]
+"""A verdict without its spans, and what it is on."""
+_ACK: Final = Settlement(verdict=Verdict.ACK, spans=())
 
 
 class Settling:
@@ -30,7 +37,7 @@ class Settling:
         self._lost = lost
         self._failed = failed
         self._acks: list[Span] = []
-        self._others: list[tuple[Verdict, list[Span], float, str, str]] = []
+        self._others: list[_Said] = []
 
     def __len__(self) -> int:
         """Count what waits to be said."""
@@ -50,14 +57,24 @@ class Settling:
         self.ack(span)
 
     def say(
-        self, verdict: Verdict, spans: list[Span], *, delay: float = 0.0, reason: str = "", detail: str = ""
+        self,
+        verdict: Verdict,
+        spans: list[Span],
+        *,
+        delay: float = 0.0,
+        reason: str = "",
+        detail: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Say another verdict; those said first are carried out first."""
         said = [part for span in spans for part in ours(span)]
         for held, start, stop in said:
             held.mark(start, stop, SETTLING)
         if said:
-            self._others.append((verdict, said, delay, reason, detail))
+            word = Settlement(
+                verdict=verdict, spans=(), delay=delay, reason=reason, detail=detail, headers=headers or {}
+            )
+            self._others.append((word, said))
 
     def forget(self) -> None:
         """Forget all of it: the broker has taken everything back."""
@@ -75,14 +92,8 @@ class Settling:
         if not said:
             return
         settlements = [
-            Settlement(
-                verdict=verdict,
-                spans=[(held.chunk, slice(start, stop)) for held, start, stop in spans],
-                delay=delay,
-                reason=reason,
-                detail=detail,
-            )
-            for verdict, spans, delay, reason, detail in said
+            attrs.evolve(word, spans=[(held.chunk, slice(start, stop)) for held, start, stop in spans])
+            for word, spans in said
         ]
         try:
             failures = subscriber.settle(settlements, durable=durable)
@@ -91,25 +102,23 @@ class Settling:
             raise
         if failures:
             said = self._without(said, failures)
-        for verdict, spans, _, _, _ in said:
+        for word, spans in said:
             for span in spans:
-                self._gone(verdict, span)
+                self._gone(word.verdict, span)
 
-    def _gather(self) -> list[tuple[Verdict, list[Span], float, str, str]]:
+    def _gather(self) -> list[_Said]:
         said = self._others
         if self._acks:
-            said = [(Verdict.ACK, self._acks, 0.0, "", ""), *said]
+            said = [(_ACK, self._acks), *said]
         self._acks, self._others = [], []
         alive = []
-        for verdict, spans, delay, reason, detail in said:
+        for word, spans in said:
             kept = [part for span in spans for part in ours(span)]
             if kept:
-                alive.append((verdict, kept, delay, reason, detail))
+                alive.append((word, kept))
         return alive
 
-    def _without(
-        self, said: list[tuple[Verdict, list[Span], float, str, str]], failures: Sequence[SettleFailure]
-    ) -> list[tuple[Verdict, list[Span], float, str, str]]:
+    def _without(self, said: list[_Said], failures: Sequence[SettleFailure]) -> list[_Said]:
         where = {
             id(held.chunk[index]): (held, index, what)
             for what in said
@@ -123,18 +132,17 @@ class Settling:
             if isinstance(failure.error, LeaseLostError):
                 self._lost(held, index)
             elif failure.error.retryable:
-                verdict, _, delay, reason, detail = what
-                self._others.append((verdict, [(held, index, index + 1)], delay, reason, detail))
+                self._others.append((what[0], [(held, index, index + 1)]))
             else:
                 self._failed(held, index, failure.error)
         kept = []
-        for verdict, spans, delay, reason, detail in said:
+        for word, spans in said:
             good: list[Span] = []
             for held, start, stop in spans:
                 for index in range(start, stop):
                     if (held, index) not in bad:
                         join(good, held, index, index + 1)
-            kept.append((verdict, good, delay, reason, detail))
+            kept.append((word, good))
         return kept
 
 
