@@ -1,9 +1,8 @@
 """The adapter contract: what the core asks of every broker, and what an adapter may rely on.
 
-An adapter translates; it does not decide. It receives, publishes, settles, extends and names the
-error. It never retries, never decodes, knows nothing of `apply`, and keeps no message that the
-core has not asked for. Everything portable (retries, order, leases, batching, drain) is written
-once, above this contract.
+An adapter translates; it does not decide. It receives, publishes, settles, extends and names the error. It never
+retries, never decodes, knows nothing of `apply`, and keeps no message that the core has not asked for. Everything
+portable (retries, order, leases, batching, drain) is written once, above this contract.
 
 One thread at a time owns a subscriber; only `wake` may be called from another. A publisher serves
 any number of threads.
@@ -44,6 +43,8 @@ class Capabilities:
     """What has a lease that `extend` prolongs."""
     lease_limit: float | None = None
     """Seconds for which one delivery can be held in all; None: no limit."""
+    stateless: bool = False
+    """Each call is a request of its own: what is held outlives one that failed, so nothing needs to be opened again."""
     ordering: Literal["none", "key", "lane"] = "none"
     """`key`: messages of one key are handed out in order; `lane`: every lane has order, and so have its keys."""
     groups: bool = False

@@ -30,6 +30,7 @@ CAPABILITIES: Final = Capabilities(
     delivery_count=True,
     lease="message",
     lease_limit=float(LONGEST_HOLD),
+    stateless=True,
     peek="counts",
     publish_window=4,
     max_receive=1000,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from eventflows.errors import (
+    AuthenticationError,
     BrokerError,
     HaltedError,
     RunError,
@@ -393,16 +394,24 @@ class Pump:
             self._wait = min(max(self._wait * 2, FIRST_WAIT), LONGEST_WAIT)
             delay = max(self._wait * (0.5 + self._plan.luck() / 2), error.retry_after or 0.0)
             self._observers.tell("reconnecting", place=self._plan.source, error=error, delay=delay)
-            if not isinstance(error, ThrottledError):
-                self._lose_all()
+            if self._outlived(error):
+                self._pass_time(min(delay, self._leases.next_due() - self._clock.now()))
+                return
+            self._lose_all()
             self._pass_time(delay)
-            if self.draining or isinstance(error, ThrottledError):
+            if self.draining:
                 return
             try:
                 self._subscriber.open()
                 return
             except BrokerError as again:
                 error = again
+
+    def _outlived(self, error: BrokerError) -> bool:
+        """Say whether what is held is still ours, and the subscriber still good, after an error."""
+        if isinstance(error, AuthenticationError):
+            return False  # credentials are read when it opens
+        return isinstance(error, ThrottledError) or self._subscriber.capabilities.stateless
 
     def _pass_time(self, delay: float) -> None:
         until = self._clock.now() + delay
