@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import pathlib
 import re
@@ -14,7 +15,7 @@ import boto3
 import pytest
 
 from eventflows import ConfigError, Message, open_publisher, open_subscriber
-from eventflows.errors import AuthenticationError, MissingExtraError, NotFoundError
+from eventflows.errors import AuthenticationError, MissingExtraError, NotFoundError, TooLargeError
 from servers.gate import Gate, refusal
 from servers.moto import moto
 from sqs_harness import ENVIRONMENT
@@ -86,7 +87,7 @@ def test_role_is_taken_with_its_external_id(gate: Gate, queue: str) -> None:
 
 
 def test_role_is_renewed_when_it_ages(gate: Gate, queue: str) -> None:
-    """Credentials about to end are renewed before the next request, once."""
+    """Credentials about to end are renewed before the next request, once, though four calls want them at a time."""
     soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)).isoformat()
 
     def shorten(action: str, content: bytes) -> bytes:
@@ -95,7 +96,8 @@ def test_role_is_renewed_when_it_ages(gate: Gate, queue: str) -> None:
         return re.sub(rb"<Expiration>[^<]*<", f"<Expiration>{soon}<".encode(), content)
 
     gate.on_answer.append(shorten)
-    publish(queue, 10, role_arn=ROLE)
+    with open_publisher(queue, role_arn=ROLE) as publisher:
+        assert [one.error for one in publisher.publish([Message(b"x")] * 80)] == [None] * 80
     signers = {re.search(r"Credential=([^/]+)/", one["Authorization"])[1] for one in gate.asked if "QueueUrl" in one}  # type: ignore[index]
     assert (len(assumed(gate)), len(signers)) == (2, 2)
 
@@ -108,10 +110,59 @@ def test_role_that_is_refused_names_the_action(gate: Gate, queue: str) -> None:
     assert SECRET not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"
 
 
+def test_check_gives_both_lines_for_a_role_that_is_refused(gate: Gate, queue: str) -> None:
+    """One for the caller's policy, one for the role's trust, which names the caller and the external id."""
+    gate.on_call.append(lambda _, action: action != "AssumeRole" or (403, _DENIED))
+    [found] = open_subscriber(queue, role_arn=ROLE, external_id="partner-7").check()  # type: ignore[attr-defined]
+    lines = found.fix.removeprefix("Allow the caller ").split(", and let the role's trust policy have ")
+    caller, trust = map(json.loads, lines)
+    assert (found.level, "sts:AssumeRole" in found.text) == ("error", True)
+    assert caller == {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": ROLE}
+    assert (trust["Action"], trust["Condition"]) == (
+        "sts:AssumeRole", {"StringEquals": {"sts:ExternalId": "partner-7"}},
+    )  # fmt: skip
+    assert trust["Principal"]["AWS"].startswith("arn:aws:")
+
+
+def test_check_says_that_a_role_is_trusted(queue: str) -> None:
+    """The role, and each action that it allows, by name."""
+    findings = open_subscriber(queue, role_arn=ROLE).check()  # type: ignore[attr-defined]
+    assert f"sts:AssumeRole of {ROLE}" in [one.text for one in findings if one.level == "ok"]
+    assert [one for one in findings if one.level == "error"] == []
+
+
 _DENIED = (
     b"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized</Message></Error>"
     b"<RequestId>1</RequestId></ErrorResponse>"
 )
+
+
+def test_limit_of_the_queue_is_read(gate: Gate) -> None:
+    """A queue that takes less than SQS does says so, and what is larger is refused without a call."""
+    made = boto3.client("sqs", endpoint_url=moto().endpoint, region_name="us-east-1")
+    name = f"small-{os.urandom(4).hex()}"
+    made.create_queue(QueueName=name, Attributes={"MaximumMessageSize": "2048"})
+    with open_publisher(f"sqs://us-east-1/{name}?endpoint={gate.endpoint}") as publisher:
+        results = publisher.publish([Message(b"x" * 2048), Message(b"x" * 2049)])
+        assert publisher.capabilities.max_publish_bytes == 2048
+    made.close()
+    assert [type(one.error) for one in results] == [type(None), TooLargeError]
+
+
+def test_lease_of_twelve_hours_is_granted_to_the_end(gate: Gate) -> None:
+    """The most that can be asked for is asked for, and not more than is granted: the service refuses, never cuts."""
+    made = boto3.client("sqs", endpoint_url=moto().endpoint, region_name="us-east-1")
+    name = f"long-{os.urandom(4).hex()}"
+    made.create_queue(QueueName=name)
+    url = f"sqs://us-east-1/{name}?endpoint={gate.endpoint}"
+    publish(url)
+    with open_subscriber(url, visibility=43_200) as adapter:
+        [chunk] = adapter.receive(1, max_bytes=1 << 20, timeout=5.0)
+        [result] = adapter.extend([chunk[0]], 43_200)
+    made.close()
+    assert (result.error, result.until is None) == (None, False)
+    asked = [entry for one in gate.asked for entry in one.get("Entries", ()) if "VisibilityTimeout" in entry]
+    assert 43_000 < asked[0]["VisibilityTimeout"] < 43_200
 
 
 def test_profile_gives_the_credentials(gate: Gate, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

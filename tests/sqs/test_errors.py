@@ -64,7 +64,7 @@ def test_an_error_says_the_thing_the_place_and_the_next_step() -> None:
     error = vendor.EndpointConnectionError(endpoint_url="http://x", error="refused")
     text = str(translate(error, "sqs://eu-west-1/orders", "ReceiveMessage"))
     assert text.startswith("sqs://eu-west-1/orders: ReceiveMessage: ")
-    assert text.endswith("See whether the endpoint is right and can be reached.")
+    assert text.endswith("See whether region and endpoint are right, and can be reached.")
 
 
 def test_what_nobody_has_heard_of_is_a_plain_broker_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,8 +13,6 @@ from eventflows.adapters._sqs_place import Place
 from eventflows.adapters._sqs_queue import Queue, connect
 from eventflows.errors import (
     AuthenticationError,
-    CapabilityError,
-    ConfigError,
     EventflowsError,
     PermissionDeniedError,
 )
@@ -23,6 +22,7 @@ TIMEOUT: Final = 15.0
 LONGEST_TURN: Final = 30.0
 """Seconds for which the pump may be busy with one settlement, at worst; a lease must outlast twice that."""
 _NOBODY: Final = "eventflows-check-no-such-receipt"
+_SESSION: Final = re.compile(r"(arn:[a-z-]+):sts::(\d{12}):assumed-role/([^/]+)/.+")
 
 Probe = Callable[[Any, str], object]
 
@@ -83,13 +83,16 @@ def _reached(place: Place, options: Mapping[str, object], shown: str, dead: bool
     except (PermissionDeniedError, AuthenticationError) as error:
         if role is not None and "AssumeRole" in str(error):
             fix = (
-                f"Allow the caller: {_line('sts:AssumeRole', str(role))}, and name the caller in the role's trust "
-                "policy, with the external id if it asks for one."
+                f"Allow the caller {_line('sts:AssumeRole', str(role))}, and let the role's trust policy have "
+                f"{_trust(_caller(place, options), options)}"
             )
             return [Finding("error", f"sts:AssumeRole of {role}: {error}", fix)], None
-        return [Finding("error", f"{shown}: {error}", "Correct the credentials, or allow sqs:GetQueueUrl.")], None
-    except (EventflowsError, ConfigError) as error:
-        return [Finding("error", f"{shown}: {error}", "Mend what it says.")], None
+        if isinstance(error, PermissionDeniedError):
+            arn = f"arn:aws:sqs:{place.region or '*'}:{place.account or '*'}:{place.name}"
+            return [Finding("error", str(error), f"Allow {_line('sqs:GetQueueUrl', arn)}")], None
+        return [Finding("error", str(error), "Mend what it says, then check again.")], None
+    except EventflowsError as error:
+        return [Finding("error", str(error), "Mend what it says, then check again.")], None
     findings = [Finding("ok", f"{shown} is {queue.url}")]
     if role is not None:
         findings.append(Finding("ok", f"sts:AssumeRole of {role}"))
@@ -136,6 +139,27 @@ def _line(action: str, resource: str) -> str:
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
+def _trust(caller: str, options: Mapping[str, object]) -> str:
+    line: dict[str, object] = {"Effect": "Allow", "Principal": {"AWS": caller}, "Action": "sts:AssumeRole"}
+    if options.get("external_id") is not None:
+        line["Condition"] = {"StringEquals": {"sts:ExternalId": str(options["external_id"])}}
+    return json.dumps(line)
+
+
+def _caller(place: Place, options: Mapping[str, object]) -> str:
+    """Say who asks, as a trust policy names it; STS tells everybody."""
+    own = {name: value for name, value in options.items() if name != "role_arn"}
+    made = client(place, own, connections=1, service="sts")
+    try:
+        arn = str(made.get_caller_identity()["Arn"])
+    except Exception:  # noqa: BLE001 - the statement is of use without it
+        return "ARN of the caller"
+    finally:
+        made.close()
+    session = _SESSION.fullmatch(arn)
+    return f"{session[1]}:iam::{session[2]}:role/{session[3]}" if session else arn
+
+
 def _arn(queue: Queue, place: Place) -> str:
     account, name = queue.url.split("/")[-2:]
     return (queue.attributes or {}).get("QueueArn") or f"arn:aws:sqs:{place.region or '*'}:{account}:{name}"
@@ -154,7 +178,7 @@ def _redrive(queue: Queue, options: Mapping[str, object], place: Place) -> Seque
         ]
     try:
         made = connect(place, options, timeout=TIMEOUT, dead=True)
-    except (EventflowsError, CapabilityError) as error:
+    except EventflowsError as error:
         return [Finding("error", f"the redrive policy's queue: {error}", "Make it, or correct the policy.")]
     denied = _denied(made.client, made.url, _DESTINATION["sqs:SendMessage"])
     made.client.close()

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from eventflows.adapters._sqs_errors import translate
+from eventflows.adapters._sqs_held import ON_ITS_WAY
 from eventflows.adapters._sqs_place import Place
 from eventflows.errors import ConfigError, MissingExtraError
 
 CONNECT_SECONDS: Final = 5
-READ_SECONDS: Final = 15
+READ_SECONDS: Final = ON_ITS_WAY
 """Longer than the longest poll: a poll that is cut hides the message that was on its way. Not much longer: a connection
 that went dead without a word is noticed after this time."""
 ROLE_SECONDS: Final = 3600
@@ -80,11 +81,11 @@ def client(place: Place, options: Mapping[str, object], *, connections: int, ser
             endpoint = place.endpoint if service == "sqs" else None
             return session.create_client(service, region_name=region, endpoint_url=endpoint, config=settings)
         except ProfileNotFound as error:
-            raise ConfigError(f"{place.name}: {error}. Correct profile=, or make it in ~/.aws/config.") from error
+            raise ConfigError(f"{place.text}: {error}. Correct profile=, or make it in ~/.aws/config.") from error
         except NoRegionError as error:
-            raise ConfigError(f"{place.name}: in which region? Write sqs://region/..., or give region=.") from error
+            raise ConfigError(f"{place.text}: in which region? Write sqs://region/..., or give region=.") from error
         except BotoCoreError as error:
-            raise translate(error, place.name, "making a client") from error
+            raise translate(error, place.text, "making a client") from error
 
 
 @functools.cache

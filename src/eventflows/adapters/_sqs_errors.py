@@ -27,6 +27,7 @@ Row = tuple[type[BrokerError], bool, str]
 _RENEW: Final = "Renew the credentials; work goes on by itself once they are."
 _CREDENTIALS: Final = "Correct the credentials: profile=, role_arn=, or the environment."
 _ALLOW: Final = "Allow it in the caller's policy, or in the queue's; `eventflows check` gives the lines."
+_CREATE: Final = "Create the queue, or correct the URL: its region, account and name."
 _KMS: Final = "See to the key that encrypts the queue."
 _AGAIN: Final = "It is tried again."
 _BUG: Final = "Please report it: the adapter should not have sent this."
@@ -56,15 +57,15 @@ CODES: Final[Mapping[str, Row]] = {
     "OverLimit": (ThrottledError, True, "Too many messages are in flight, or too many queues are asked for."),
     "PurgeQueueInProgress": (ThrottledError, True, _AGAIN),
     "QueueDeletedRecently": (ThrottledError, True, "A deleted queue's name is free after 60 seconds."),
-    "QueueDoesNotExist": (NotFoundError, False, "Create the queue, or correct the URL."),
+    "QueueDoesNotExist": (NotFoundError, False, _CREATE),
     "QueueNameExists": (BrokerError, False, _BUG),
     "ReceiptHandleIsInvalid": (LeaseLostError, False, _LOST),
     "RequestThrottled": (ThrottledError, True, _AGAIN),
-    "ResourceNotFoundException": (NotFoundError, False, "Create the queue, or correct the URL."),
+    "ResourceNotFoundException": (NotFoundError, False, _CREATE),
     "TooManyEntriesInBatchRequest": (BrokerError, False, _BUG),
     "UnsupportedOperation": (BrokerError, False, "The queue, or this server, does not have this action."),
     # Older names of the same
-    "NonExistentQueue": (NotFoundError, False, "Create the queue, or correct the URL."),
+    "NonExistentQueue": (NotFoundError, False, _CREATE),
     # STS's (API reference, AssumeRole and its relatives)
     "ExpiredTokenException": (AuthenticationError, True, _RENEW),
     "ExpiredTradeInTokenException": (AuthenticationError, True, _RENEW),
@@ -115,7 +116,11 @@ CODES: Final[Mapping[str, Row]] = {
     "ValidationError": (BrokerError, False, _BUG),
 }
 
-_REACH: Final = "See whether the endpoint is right and can be reached."
+_REACH: Final = "See whether region and endpoint are right, and can be reached."
+_GIVE: Final = (
+    "Give some: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (profile= or AWS_PROFILE), aws login, or a role "
+    "of the machine."
+)
 _INSTALL: Final = "Install what the text names."
 
 CLASSES: Final[Mapping[str, Row]] = {
@@ -135,7 +140,7 @@ CLASSES: Final[Mapping[str, Row]] = {
     "TokenRetrievalError": (AuthenticationError, True, _RENEW),
     "SSOError": (AuthenticationError, True, "Log in again: aws sso login."),
     "LoginError": (AuthenticationError, True, "Log in again: aws login."),
-    "NoCredentialsError": (AuthenticationError, False, _CREDENTIALS),
+    "NoCredentialsError": (AuthenticationError, False, _GIVE),
     "PartialCredentialsError": (AuthenticationError, False, _CREDENTIALS),
     "NoAuthTokenError": (AuthenticationError, False, _CREDENTIALS),
     "UnauthorizedSSOTokenError": (AuthenticationError, True, "Log in again: aws sso login."),

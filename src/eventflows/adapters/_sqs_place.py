@@ -28,6 +28,8 @@ class Place:
 
     name: str
     """Of the queue."""
+    text: str
+    """The URL, as shown."""
     account: str | None = None
     """The account that owns it; None: the caller's own."""
     region: str | None = None
@@ -87,7 +89,7 @@ def _short(location: Location) -> Place:
     if len(parts) > 2:
         raise ConfigError(f"{location.text}: too many parts; write {FORM}.")
     account = parts[0] if len(parts) == 2 else None
-    return Place(name=_name(location, parts[-1]), account=account, region=region)
+    return Place(name=_name(location, parts[-1]), text=location.text, account=account, region=region)
 
 
 def _queue_url(location: Location) -> Place:
@@ -103,9 +105,8 @@ def _queue_url(location: Location) -> Place:
         in_path = parts[1] if len(parts) == 4 and parts[0] == "queue" else None  # LocalStack's "path" form
         region, endpoint = regional[1] if regional else in_path, base
     name = _name(location, parts[-1])
-    return Place(
-        name=name, account=parts[-2], region=region, endpoint=endpoint, url="/".join([base, *parts[:-1], name])
-    )
+    url = "/".join([base, *parts[:-1], name])
+    return Place(name=name, text=location.text, account=parts[-2], region=region, endpoint=endpoint, url=url)
 
 
 def _name(location: Location, name: str) -> str:

@@ -83,7 +83,7 @@ def connect(place: Place, options: Mapping[str, object], *, timeout: float, dead
                 return queue
             if queue.dead_letter_url is None:
                 raise CapabilityError(
-                    f"{place.name} has no redrive policy that can be read, so it has no dead letters to read. "
+                    f"{place.text} has no redrive policy that can be read, so it has no dead letters to read. "
                     "Set one, or allow sqs:GetQueueAttributes."
                 )
             return Queue(made, queue.dead_letter_url, _attributes(made, queue.dead_letter_url))
@@ -91,7 +91,7 @@ def connect(place: Place, options: Mapping[str, object], *, timeout: float, dead
             made.close()
             raise
 
-    return bounded(work, place.name, "opening it", timeout)
+    return bounded(work, place.text, "opening it", timeout)
 
 
 def bounded(work: Callable[[], T], place: str, doing: str, timeout: float) -> T:
@@ -123,9 +123,10 @@ def _attributes(made: Any, url: str) -> Mapping[str, str] | None:  # noqa: ANN40
         found: dict[str, str] = made.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
     except Exception as error:
         ours = translate(error, url.rsplit("/", 1)[-1])
-        if isinstance(ours, PermissionDeniedError):
+        # Not when it was the role that could not be taken.
+        if isinstance(ours, PermissionDeniedError) and getattr(error, "operation_name", "") == "GetQueueAttributes":
             return None
-        raise ours from error
+        raise
     return found
 
 
