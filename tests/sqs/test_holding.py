@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eventflows.adapters._sqs_held import LONGEST_HOLD, Entry, Holding
+from eventflows.adapters._sqs_held import LONGEST_HOLD, ON_ITS_WAY, Entry, Holding
 from eventflows.adapters._sqs_polls import Polls
 from eventflows.errors import BrokerError, ClosedError
 from eventflows.testing import wait_until
@@ -62,9 +62,10 @@ def polls(source: Source, *, most: int = 4, visibility: float = 60.0) -> Polls:
 
 
 def test_lease_never_asks_for_more_than_twelve_hours_in_all() -> None:
-    """The service refuses more, it does not shorten it."""
+    """The service refuses more, it does not shorten it; and it began to count when the message left it."""
     entry = Entry(native("a"), received=1000.0, until=1030.0, fifo=False)
-    ends = [entry.seconds(60, 1000.0 + held) for held in (0, LONGEST_HOLD - 60, LONGEST_HOLD - 30.5, LONGEST_HOLD + 1)]
+    longest = LONGEST_HOLD - ON_ITS_WAY
+    ends = [entry.seconds(60, 1000.0 + held) for held in (0, longest - 60, longest - 30.5, longest + 1)]
     assert ends == [60, 60, 30, -1]
 
 
@@ -88,6 +89,21 @@ def test_message_that_was_dropped_comes_again_as_new() -> None:
     holding.drop([first])
     [again] = holding.arrived([native("a", receipt="2")], 30)
     assert (holding.ours(first), holding.ours(again)) == (False, True)
+
+
+def test_age_is_that_of_the_oldest_message_held() -> None:
+    """It grows until that one is settled; with nothing held there is none."""
+    holding = Holding("sqs://x", "x", False)
+    sent = [int((time.time() - age) * 1000) for age in (100, 10)]
+    entries = [native(str(number)) for number in range(2)]
+    for one, when in zip(entries, sent, strict=True):
+        one["Attributes"]["SentTimestamp"] = str(when)
+    held = holding.arrived(entries, 30)
+    ages = [holding.oldest_age()]
+    holding.drop(held[:1])
+    ages.append(holding.oldest_age())
+    holding.drop(held[1:])
+    assert [None if age is None else age // 10 for age in [*ages, holding.oldest_age()]] == [10, 1, None]
 
 
 def test_lost_lease_takes_its_group_with_it() -> None:
@@ -142,6 +158,21 @@ def test_polls_give_back_what_waits_too_long() -> None:
     one.receive(0, 0, 0.0, ())
     one.close(time.monotonic() + 5)
     assert source.back == ["1", "2"]
+
+
+def test_polls_give_back_at_once_what_nobody_takes() -> None:
+    """When the core takes nothing, as in a drain, what came meanwhile does not wait for a quarter of its lease."""
+    source = Source()
+    one = polls(source, visibility=3600)
+    source.put(*[native(str(number)) for number in range(3)])
+    wait_until(lambda: one.receive(10, 1, 0.1, ()), what="the first message, alone by its bytes")
+
+    def is_back() -> bool:
+        one.receive(0, 0, 0.0, ())
+        return source.back == ["1", "2"]
+
+    wait_until(is_back, 10.0, what="the others handed back")
+    one.close(time.monotonic() + 5)
 
 
 def test_polls_give_back_what_comes_after_the_end() -> None:

@@ -17,6 +17,8 @@ LONGEST_HOLD: Final = 43_200
 ChangeMessageVisibility; more is refused, not shortened."""
 MARGIN: Final = 0.05
 """Share of a lease that may be over when its message arrives."""
+ON_ITS_WAY: Final = 15
+"""Seconds that a message may have been on its way, at most: what an answer may take."""
 
 
 class Entry:
@@ -48,9 +50,15 @@ class Entry:
         """The newest receipt handle."""
         return str(self.native["ReceiptHandle"])
 
+    @property
+    def sent(self) -> float | None:
+        """When it was sent, as the service says, in seconds since 1970."""
+        milliseconds = self.native.get("Attributes", {}).get("SentTimestamp")
+        return None if milliseconds is None else int(milliseconds) / 1000
+
     def seconds(self, wanted: float, now: float) -> int:
         """Give the longest lease, up to what is wanted, that the service still grants; may be 0 or less."""
-        return min(math.ceil(wanted), math.floor(LONGEST_HOLD - (now - self.received)))
+        return min(math.ceil(wanted), math.floor(LONGEST_HOLD - ON_ITS_WAY - (now - self.received)))
 
     def renew(self, until: float) -> None:
         """Note the new end of its lease."""
@@ -115,6 +123,12 @@ class Holding:
         """Count what is held."""
         return len(self._entries)
 
+    def oldest_age(self) -> float | None:
+        """Give the age in seconds of the oldest message that is held; None: nothing is."""
+        with self._lock:
+            sent = [entry.sent for entry in self._entries.values() if entry.sent is not None]
+        return max(time.time() - min(sent), 0.0) if sent else None
+
     def arrived(self, natives: Iterable[dict[str, Any]], visibility: float) -> list[Entry]:
         """Note what was received; gives what is new. What is still held gets its newest handle and lease."""
         now = time.monotonic()
@@ -156,18 +170,16 @@ class Holding:
         return None if found is None else found[0]
 
     def _build(self, entry: Entry) -> Delivery:
-        native = entry.native
-        sent = native.get("Attributes", {}).get("SentTimestamp")
         return Delivery(
-            message=read(native, entry.body, fifo=self._fifo),
+            message=read(entry.native, entry.body, fifo=self._fifo),
             source=self._source,
             position=entry.id,
             identity=f"{self._queue}/{entry.id}",
             lane=entry.lane,
-            attempt=attempt_of(native),
+            attempt=attempt_of(entry.native),
             lease_until=entry.until,
-            enqueued_at=None if sent is None else datetime.datetime.fromtimestamp(int(sent) / 1000, datetime.UTC),
-            native=native,
+            enqueued_at=None if entry.sent is None else datetime.datetime.fromtimestamp(entry.sent, datetime.UTC),
+            native=entry.native,
         )
 
     def ours(self, entry: Entry) -> bool:

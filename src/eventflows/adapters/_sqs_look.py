@@ -22,13 +22,17 @@ _WAITING: Final = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDe
 _HIDDEN: Final = "ApproximateNumberOfMessagesNotVisible"
 
 
-def backlog(queue: Queue, place: str, held: int, timeout: float) -> Backlog | None:
-    """Say what waits, what others hold included; None: we may not read it. The service knows no age."""
+def backlog(queue: Queue, place: str, holding: Holding, timeout: float) -> Backlog | None:
+    """Say what waits, what others hold included; None: we may not read it.
+
+    The service does not say how old the oldest is. What is held was sent first, as a rule: its age is given.
+    """
     found = attributes(queue, place, timeout)
     if found is None:
         return None
     waiting = sum(int(found.get(name, 0)) for name in _WAITING)
-    return Backlog(waiting=waiting + max(int(found.get(_HIDDEN, 0)) - held, 0))
+    waiting += max(int(found.get(_HIDDEN, 0)) - len(holding), 0)
+    return Backlog(waiting=waiting, oldest_age=holding.oldest_age() if waiting else None)
 
 
 def peek(queue: Queue, place: str, limit: int, start: str | None, timeout: float) -> list[Delivery]:
@@ -93,4 +97,4 @@ def entities(place: Place, options: Mapping[str, object]) -> list[str]:
         finally:
             made.close()
 
-    return bounded(work, place.name, "ListQueues", 30.0)
+    return bounded(work, place.text, "ListQueues", 30.0)

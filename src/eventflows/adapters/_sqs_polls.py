@@ -20,6 +20,8 @@ MOST: Final = 10
 LONGEST_POLL: Final = 5
 """Seconds. The service allows 20; but a stop waits for the poll that is out, since a message that comes to a poll
 nobody reads is hidden until its lease ends. A poll is as long as the queue has been silent, 1 second at least."""
+NO_ROOM: Final = 1.0
+"""Seconds that a message waits here while the core takes nothing, as it does when it drains; then it is handed back."""
 SHARE: Final = 4
 """A message that waits here for a quarter of its lease, because the core has no room for it, is handed back."""
 
@@ -75,7 +77,7 @@ class Polls:
         """
         deadline = time.monotonic() + timeout
         while True:
-            stale = self._stale()
+            stale = self._stale(limit)
             if stale:
                 self._hand_back(stale)
             with self._changed:
@@ -94,8 +96,9 @@ class Polls:
                     return []
                 self._changed.wait(left)
 
-    def _stale(self) -> list[Entry]:
-        oldest = time.monotonic() - self._visibility / SHARE
+    def _stale(self, limit: int) -> list[Entry]:
+        longest = self._visibility / SHARE
+        oldest = time.monotonic() - (longest if limit > 0 else min(longest, NO_ROOM))
         with self._changed:
             stale = []
             while self._buffer and self._buffer[0].received < oldest:

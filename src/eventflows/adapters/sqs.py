@@ -266,8 +266,11 @@ class SqsSubscriber:
         return []
 
     def backlog(self, *, timeout: float = 10.0) -> Backlog | None:
-        """Say what waits, approximately; what other consumers hold counts, since it may come again."""
-        return look.backlog(self._opened(timeout), self._location.text, len(self._holding), timeout)
+        """Say what waits, approximately; what other consumers hold counts, since it may come again.
+
+        `oldest_age` is that of the oldest message held here, None where none is: SQS itself does not say.
+        """
+        return look.backlog(self._opened(timeout), self._location.text, self._holding, timeout)
 
     def peek(self, limit: int, *, start: str | None = None, timeout: float) -> Sequence[Delivery]:
         """Look at what waits; on SQS that is a receive and counts as one, and a redrive policy sees it, too."""
