@@ -36,6 +36,7 @@ from servers.gate import Gate
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COUNT = int(os.environ.get("COUNT", "6000"))
 TURNS = int(os.environ.get("TURNS", "3"))
+TRICKLE = 60
 RECEIVERS = (1, 4)
 PEERS = {"repid": "repid[sqs]==2.1.4", "taskiq": "taskiq-aio-sqs==2.1.1", "celery": "celery[sqs]==5.7.0"}
 PEER_COUNT = 2000
@@ -56,12 +57,12 @@ def client(endpoint: str) -> Any:  # noqa: ANN401 - boto3 has no types
     return boto3.Session(region_name=REGION).client("sqs", endpoint_url=endpoint, config=config)
 
 
-def handwritten(receivers: int) -> Row:
+def handwritten(receivers: int, count: int = COUNT) -> Row:
     """Receive ten, work, delete ten; in each thread."""
 
     def run(url: str) -> None:
         sqs = client(url.partition(f"/{ACCOUNT}")[0])
-        left, lock = [COUNT], threading.Lock()
+        left, lock = [count], threading.Lock()
 
         def loop() -> None:
             while left[0] > 0:
@@ -88,12 +89,12 @@ def handwritten(receivers: int) -> Row:
     return run
 
 
-def flow(receivers: int) -> Row:
+def flow(receivers: int, count: int = COUNT) -> Row:
     """The library, at least once, with everything on."""
 
     def run(url: str) -> None:
-        result = eventflows.subscriber(url, receivers=receivers)(apply).run(limit=COUNT, signals=False)
-        assert result.acked == COUNT
+        result = eventflows.subscriber(url, receivers=receivers, dead_letter="halt")(apply).run(limit=count, signals=False)
+        assert result.acked == count
 
     return run
 
@@ -170,7 +171,7 @@ def idle() -> None:
     direct = elasticmq().client()
     direct.create_queue(QueueName="bench-idle")
     gate = Gate(elasticmq().port)
-    made = eventflows.subscriber(f"{gate.endpoint}/{ACCOUNT}/bench-idle")(apply)
+    made = eventflows.subscriber(f"{gate.endpoint}/{ACCOUNT}/bench-idle", dead_letter="halt")(apply)
     with made.running():
         threading.Event().wait(8)
         before, burnt = len(gate.calls), time.process_time()
@@ -178,6 +179,35 @@ def idle() -> None:
         share, count = (time.process_time() - burnt) / 10, len(gate.calls) - before
     print(f"\nidle: {share:.2%} of a processor (the gate's own share included), {count} calls in 10 s")
     gate.close()
+
+
+def trickle(name: str, row: Row) -> None:
+    """Say how long one message at a time takes from its sending to its deletion; nothing else comes meanwhile."""
+    direct = elasticmq().client()
+    queue = f"bench-{uuid.uuid4().hex[:8]}"
+    direct.create_queue(QueueName=queue)
+    gate = Gate(elasticmq().port)
+    deleted = threading.Semaphore(0)
+
+    def note(action: str, content: bytes) -> bytes:
+        if action == "DeleteMessageBatch":
+            deleted.release(len(orjson.loads(content)["Successful"]))
+        return content
+
+    gate.on_answer.append(note)
+    worker = threading.Thread(target=row, args=(f"{gate.endpoint}/{ACCOUNT}/{queue}",), daemon=True)
+    worker.start()
+    took = []
+    for _ in range(TRICKLE):
+        threading.Event().wait(0.05)
+        began = time.perf_counter()
+        direct.send_message(QueueUrl=f"{elasticmq().endpoint}/{ACCOUNT}/{queue}", MessageBody=BODY.decode())
+        deleted.acquire()
+        took.append(time.perf_counter() - began)
+    worker.join()
+    direct.close()
+    gate.close()
+    print(f"{name:34} {statistics.median(took) * 1000:10.1f} ms {max(took) * 1000:10.1f} ms")
 
 
 def peers(best: float) -> None:
@@ -217,6 +247,9 @@ def main() -> None:
         receiving |= {f"eventflows, receivers={number}": flow(number)}
     best = table("receive, apply, delete", receiving, full=True)
     table("send", {"hand-written send_message_batch": send_by_hand, "eventflows": send_by_library}, full=False)
+    print(f"\na trickle, {TRICKLE} messages one by one: sent to deleted, median and longest")
+    trickle("hand-written, 1 receiving", handwritten(1, TRICKLE))
+    trickle("eventflows, receivers=4", flow(4, TRICKLE))
     idle()
     peers(best)
 

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.broker
 
 COUNT = 10_000
 PROCESSES = 4
-VISIBILITY = 10
+VISIBILITY = 6
+SLACK = 6.0
+"""Seconds for what came back to be received and deleted, on a machine that does other things, too."""
 
 PROGRAM = f"""
 import os, sys
@@ -64,9 +66,10 @@ def test_every_message_is_handled_when_processes_are_killed_at_random(
                 kills += 1
         missing = {b"%d" % number for number in range(COUNT)} - handled(seen)
         assert (len(missing), kills > 3) == (0, True), f"seed {seed}, {kills} kills"
+        # What a dead process held is visible when its lease has ended, at most one lease after the kill.
         wait_until(
-            lambda: counts(broker, name) == (0, 0), 3 * VISIBILITY + 10.0, every=0.5,
-            what=f"an empty queue with nothing in flight, seed {seed}",
+            lambda: counts(broker, name) == (0, 0), VISIBILITY + SLACK, every=0.2,
+            what=f"an empty queue with nothing in flight, one lease after the last kill, seed {seed}",
         )  # fmt: skip
     finally:
         for member in members:

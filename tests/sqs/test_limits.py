@@ -1,0 +1,104 @@
+"""What SQS takes and what it does not: bodies, attributes and sizes, on a server that is as strict."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventflows import InvalidMessageError, Message, TooLargeError, open_publisher, open_subscriber
+from sqs_harness import SqsFifoHarness, SqsHarness
+from sqs_use import publish, read
+
+MIB = 1 << 20
+ELEVEN = {f"name-{number}": f"value {number}" for number in range(11)}
+ODD = {
+    "control characters": Message(bytes(range(32)) + b"\x7f"),
+    "a lone surrogate": Message(b"\xed\xa0\x80"),
+    "no character at all": Message("\ufffe\uffff".encode()),
+    "empty": Message(b""),
+    "what stands for empty": Message(b"(empty)"),
+    "base64 by nature": Message(b"dGVzdA=="),
+    "eleven attributes": Message(b"x", headers=ELEVEN),
+    "odd headers": Message(b"x", headers={"": "", "AWS.x": "1", "sp ace": "\x00", "empty": "", **ELEVEN}),
+    "a mebibyte of text": Message(b"x" * MIB),
+    "a mebibyte, the key counted": Message(b"x" * (MIB - len("ef-key") - len("String") - 1), key="k"),
+}
+
+
+@pytest.mark.parametrize("kind", ["broker", "fifo"])
+@pytest.mark.parametrize("case", sorted(ODD))
+def test_message_goes_through_as_it_is(case: str, kind: str, request: pytest.FixtureRequest) -> None:
+    """Body and headers come out byte for byte, whatever the service forbids."""
+    broker: SqsHarness = request.getfixturevalue(kind)
+    name = broker.fresh()
+    broker.create(name)
+    with broker.publisher(name) as made:
+        assert [one.error for one in made.publish([ODD[case]])] == [None]
+    [got] = read(broker.source_url(name))
+    assert (got.message.body, dict(got.message.headers)) == (ODD[case].body, dict(ODD[case].headers))
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (Message(b"x" * (MIB + 1)), TooLargeError),
+        (Message(b"x" * MIB, key="k"), TooLargeError),
+        (Message("é".encode() * (MIB // 2) + b"x"), TooLargeError),
+        (Message(b"x", headers={"a": "\ud800"}), InvalidMessageError),
+    ],
+    ids=["one byte over", "the key over", "over in bytes, not in characters", "a surrogate in a header"],
+)
+def test_message_that_cannot_be_sent_fails_alone(broker: SqsHarness, message: Message, kind: type[Exception]) -> None:
+    """It has its error, nothing of it is sent, and its neighbours go."""
+    name = broker.fresh()
+    broker.create(name)
+    with open_publisher(broker.source_url(name)) as made:
+        errors = [one.error for one in made.publish([Message(b"before"), message, Message(b"after")])]
+    assert [type(error) for error in errors] == [type(None), kind, type(None)]
+    assert {one.message.body for one in read(broker.source_url(name), 2)} == {b"before", b"after"}
+
+
+def test_limit_is_the_service_s_own(broker: SqsHarness) -> None:
+    """A mebibyte is taken by the service, and one byte more is not: the adapter refuses neither more nor less."""
+    name = broker.fresh()
+    broker.create(name)
+    broker._direct.send_message(QueueUrl=broker.direct_url(name), MessageBody="x" * MIB)
+    with pytest.raises(broker._direct.exceptions.ClientError):
+        broker._direct.send_message(QueueUrl=broker.direct_url(name), MessageBody="x" * (MIB + 1))
+
+
+def test_batches_are_cut_by_bytes(broker: SqsHarness) -> None:
+    """Ten messages of 200 kB go in two calls, since a call takes a mebibyte."""
+    name = broker.fresh()
+    broker.create(name)
+    with open_publisher(broker.source_url(name)) as made:
+        before = len(broker._gate.calls)
+        assert [one.error for one in made.publish([Message(b"%d" % n + b"x" * 200_000) for n in range(10)])] == [
+            None
+        ] * 10
+        assert broker._gate.calls[before:].count("SendMessageBatch") == 2
+    assert len(read(broker.source_url(name), 10)) == 10
+
+
+def test_backlog_says_how_old_what_is_held_is(broker: SqsHarness) -> None:
+    """With one message held and others waiting, the age is that of the one held; with none held there is none."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, Message(b"0"), Message(b"1"), Message(b"2"))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        before = adapter.backlog()
+        while not adapter.receive(1, max_bytes=MIB, timeout=1.0):
+            pass
+        after = adapter.backlog()
+    assert before is not None
+    assert after is not None
+    assert (before.waiting, before.oldest_age, after.waiting) == (3, None, 2)
+    assert after.oldest_age is not None
+
+
+def test_fifo_queue_takes_no_message_without_a_key(fifo: SqsFifoHarness) -> None:
+    """It is the message's own fault, and nothing is sent."""
+    name = fifo.fresh()
+    fifo.create(name)
+    with open_publisher(fifo.source_url(name)) as made:
+        [result] = made.publish([Message(b"x")])
+    assert isinstance(result.error, InvalidMessageError)
