@@ -93,7 +93,9 @@ def flow(receivers: int, count: int = COUNT) -> Row:
     """The library, at least once, with everything on."""
 
     def run(url: str) -> None:
-        result = eventflows.subscriber(url, receivers=receivers, dead_letter="halt")(apply).run(limit=count, signals=False)
+        result = eventflows.subscriber(url, receivers=receivers, dead_letter="halt")(apply).run(
+            limit=count, signals=False
+        )
         assert result.acked == count
 
     return run

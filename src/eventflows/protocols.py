@@ -4,8 +4,7 @@ An adapter translates; it does not decide. It receives, publishes, settles, exte
 retries, never decodes, knows nothing of `apply`, and keeps no message that the core has not asked for. Everything
 portable (retries, order, leases, batching, drain) is written once, above this contract.
 
-One thread at a time owns a subscriber; only `wake` may be called from another. A publisher serves
-any number of threads.
+One thread at a time owns a subscriber; only `wake` may be called from another. A publisher serves any number of them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 from eventflows import Message, open_publisher, open_subscriber
 from eventflows.message import Delivery
 from eventflows.policy import Settlement, Verdict
+from eventflows.testing import wait_until
 from eventflows.testing.cases import PLENTY, Taken, spread
 from sqs_harness import SqsHarness
 
@@ -33,6 +34,21 @@ def read(url: str, count: int = 1) -> list[Delivery]:
         taken = receive(reader, count)
         reader.settle([Settlement(verdict=Verdict.ACK, spans=[one.span for one in taken])], durable=True)
         return [one.delivery for one in taken]
+
+
+def read_until(url: str, wanted: set[bytes], up_to: float = 60.0) -> list[bytes]:
+    """Read and acknowledge until every wanted body has come; gives all that came, repetitions included."""
+    found: list[bytes] = []
+
+    def is_complete() -> bool:
+        taken = spread(reader.receive(100, max_bytes=PLENTY, timeout=1.0))
+        reader.settle([Settlement(verdict=Verdict.ACK, spans=[one.span for one in taken])] if taken else [])
+        found.extend(one.delivery.message.body or b"" for one in taken)
+        return wanted <= set(found)
+
+    with open_subscriber(url) as reader:
+        wait_until(is_complete, up_to, what=f"all {len(wanted)} messages")
+    return found
 
 
 def counts(broker: SqsHarness, name: str) -> tuple[int, int]:

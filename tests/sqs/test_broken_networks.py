@@ -14,7 +14,7 @@ from eventflows.testing.conditions import pass_time
 from servers.elasticmq import ACCOUNT, REGION, elasticmq
 from servers.toxiproxy import Link, toxiproxy
 from sqs_harness import SqsHarness
-from sqs_use import counts, publish, read
+from sqs_use import counts, publish, read, read_until
 
 pytestmark = pytest.mark.broker
 
@@ -74,10 +74,7 @@ class Through:
         wait_until(
             lambda: counts(self._broker, self._came) == (0, 0), UP_TO, what="an empty queue, nothing hidden", every=0.2
         )
-        found = {one.message.body for one in read(self._broker.source_url(self._went), COUNT)}
-        while more := read(self._broker.source_url(self._went), COUNT) if found != self._bodies else []:
-            found |= {one.message.body for one in more}
-        assert found == self._bodies
+        assert set(read_until(self._broker.source_url(self._went), self._bodies)) == self._bodies
 
 
 def test_slow_network_costs_time_only(broker: SqsHarness, link: Link) -> None:

@@ -158,7 +158,7 @@ def through(broker: SqsHarness, name: str, count: int, trouble: threading.Event 
     seen: set[bytes] = set()
 
     # Whatever is handed back because a call failed has been received once more, and that counts.
-    @subscriber(broker.source_url(name), visibility=20, retry=RetryPolicy(attempts=100))
+    @subscriber(broker.source_url(name), visibility=6, retry=RetryPolicy(attempts=100))
     def apply(input: bytes) -> None:
         seen.add(input)
         if trouble is not None and len(seen) == count // 3:
