@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from kafka.errors import CoordinatorNotAvailableError
+
 from eventflows.locate import open_subscriber
 from eventflows.testing import wait_until
 from eventflows.testing.cases import PLENTY, spread
@@ -42,9 +44,12 @@ def fresh_topic(server: Addressed, partitions: int = 1, **configs: str) -> str:
 
 
 def committed(server: Addressed, group: str) -> dict[Any, int]:
-    """Ask the group's coordinator for its position on each partition."""
-    with administrator(server) as admin:
-        found = admin.list_group_offsets({group: None})
+    """Ask the group's coordinator for its position on each partition; a broker that never had a group has none."""
+    try:
+        with administrator(server) as admin:
+            found = admin.list_group_offsets({group: None})
+    except CoordinatorNotAvailableError:
+        return {}
     return {partition: place.offset for partition, place in found.get(group, found).items() if place.offset >= 0}
 
 

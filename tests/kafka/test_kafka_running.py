@@ -145,7 +145,7 @@ def test_publishing_to_a_topic_that_was_deleted_says_so(server: KafkaServer, cli
 def test_retention_that_overtakes_a_running_flow_is_told_as_a_gap(server: KafkaServer, group: str, client: str) -> None:
     """What was removed while the flow was busy is named, what is left is done, and the flow goes on."""
     topic, told, go = fresh_topic(server), Told(), threading.Event()
-    count, size, kept = 400, 20_000, 5
+    count, size, kept = 600, 100_000, 5
     publish(server, topic, [b"%d" % number + bytes(size) for number in range(count)])
     offsets: list[int] = []
 
