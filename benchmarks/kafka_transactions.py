@@ -21,10 +21,10 @@ from eventflows.adapters.kafka import KafkaPublisher, KafkaSubscriber
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.policy import Settlement, Verdict
 from kafka import KafkaAdminClient
-from servers.kafka import KafkaServer, free_ports
+from servers.kafka import KafkaServer
 
 BODY: Final = b"x" * 200
-WARM: Final = 10
+WARM: Final = 100
 
 
 def run(server: KafkaServer, client: str, outputs: int, count: int) -> list[float]:
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--client", action="append", choices=("kafka-python", "librdkafka"))
     parser.add_argument("--count", type=int, default=200)
     given = parser.parse_args()
-    server = KafkaServer(proxied=free_ports(1)[0])
+    server = KafkaServer()
     server.start()
     try:
         print(f"{'client':<14}{'outputs':>8}{'median ms':>12}{'95 % ms':>10}")
