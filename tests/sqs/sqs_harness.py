@@ -60,7 +60,7 @@ class SqsHarness(Harness):
     short = 1.0
     lease = 2.0
     delay = 2.0
-    saturation = 3.0
+    saturation = 2.0
     volume = 480
     suffix: ClassVar[str] = ""
     # What a dead process held comes back after it; a pump that is late by half of it loses what it holds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from eventflows import Message, open_publisher, open_subscriber
@@ -9,6 +10,7 @@ from eventflows.message import Delivery
 from eventflows.policy import Settlement, Verdict
 from eventflows.testing import wait_until
 from eventflows.testing.cases import PLENTY, Taken, spread
+from servers.elasticmq import ACCOUNT, REGION
 from sqs_harness import SqsHarness
 
 
@@ -49,6 +51,18 @@ def read_until(url: str, wanted: set[bytes], up_to: float = 60.0) -> list[bytes]
     with open_subscriber(url) as reader:
         wait_until(is_complete, up_to, what=f"all {len(wanted)} messages")
     return found
+
+
+def redriven(broker: SqsHarness, receives: int = 10) -> tuple[str, str]:
+    """Make a queue with a redrive policy; gives its name and that of its dead letters."""
+    dead, name = broker.fresh(), broker.fresh()
+    broker.create(dead)
+    broker.create(name)
+    policy = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}", "maxReceiveCount": receives}
+    broker._direct.set_queue_attributes(
+        QueueUrl=broker.direct_url(name), Attributes={"RedrivePolicy": json.dumps(policy)}
+    )
+    return name, dead
 
 
 def counts(broker: SqsHarness, name: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from servers.toxiproxy import Link, toxiproxy
 from sqs_harness import SqsHarness
 from sqs_use import counts, publish, read, read_until
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.trial]
 
 COUNT = 80
 VISIBILITY = 4

@@ -8,9 +8,10 @@ import pytest
 
 from eventflows import Message, open_publisher, open_subscriber
 from eventflows.protocols import Checkable, Finding
+from servers.elasticmq import ACCOUNT, REGION
 from servers.gate import refusal
 from sqs_harness import SqsFifoHarness, SqsHarness
-from sqs_use import publish, read
+from sqs_use import publish, read, redriven
 
 pytestmark = pytest.mark.broker
 
@@ -77,6 +78,25 @@ def test_check_warns_of_a_short_lease(broker: SqsHarness) -> None:
     """A lease that a slow settlement could outlast is a warning."""
     findings = check(open_subscriber(queue(broker), visibility=5))
     assert [one.level for one in findings if "lease" in one.text] == ["warning"]
+
+
+@pytest.mark.parametrize(("receives", "level"), [(3, "warning"), (10, "ok")])
+def test_check_looks_at_the_redrive_policy(broker: SqsHarness, receives: int, level: str) -> None:
+    """It says where dead letters go; a maxReceiveCount that restarts alone use up is a warning."""
+    name, dead = redriven(broker, receives)
+    [found] = [one for one in check(open_subscriber(broker.source_url(name))) if "dead letters go to" in one.text]
+    assert (found.level, dead in found.text) == (level, True)
+
+
+def test_check_says_that_dead_letters_cannot_be_sent(broker: SqsHarness) -> None:
+    """The copy is sent by us, so it needs a permission of its own."""
+    name, dead = redriven(broker)
+    broker._gate.on_call.append(
+        lambda queue, called: (queue, called) != (dead, "SendMessage") or refusal("AccessDenied", "no", 403)
+    )
+    [found] = [one for one in check(open_subscriber(broker.source_url(name))) if one.level == "error"]
+    line = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}"}
+    assert json.loads(found.fix.removeprefix("Allow ")) == line
 
 
 def test_check_says_what_fifo_can_do(fifo: SqsFifoHarness) -> None:

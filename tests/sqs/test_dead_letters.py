@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +12,8 @@ from eventflows import CapabilityError, Message, open_subscriber, subscriber
 from eventflows.errors import BrokerError, ConnectionFailedError, HaltedError, TooLargeError
 from eventflows.policy import RetryPolicy, Settlement, Verdict
 from eventflows.testing.cases import PLENTY, Taken
-from sqs_harness import ACCOUNT, REGION, SqsHarness
-from sqs_use import counts, publish, read, receive
+from sqs_harness import SqsHarness
+from sqs_use import counts, publish, read, receive, redriven
 
 pytestmark = pytest.mark.broker
 
@@ -23,18 +22,6 @@ WHY = {
     "ef-reason": "attempts used up", "ef-error-type": "ValueError", "ef-error": "an injected failure",
     "ef-attempts": "2",
 }  # fmt: skip
-
-
-def redriven(broker: SqsHarness, *, receives: int = 3) -> tuple[str, str]:
-    """Make a queue with a redrive policy; gives its name and that of its dead letters."""
-    dead, name = broker.fresh(), broker.fresh()
-    broker.create(dead)
-    broker.create(name)
-    policy = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}", "maxReceiveCount": receives}
-    broker._direct.set_queue_attributes(
-        QueueUrl=broker.direct_url(name), Attributes={"RedrivePolicy": json.dumps(policy)}
-    )
-    return name, dead
 
 
 def bury(adapter: Any, taken: Sequence[Taken], **more: str) -> list[type[BrokerError]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from eventflows.testing import AdapterConformance
 from sqs_harness import SqsFifoHarness
 
 
+@pytest.mark.trial
 class TestSqsFifo(AdapterConformance):
     """FIFO queues."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import json
 import logging
 import threading
 import time
@@ -15,8 +14,8 @@ from eventflows import Delivery, Message, RetryPolicy, subscriber
 from eventflows.testing import wait_until
 from eventflows.testing.cases import numbered
 from servers.gate import refusal
-from sqs_harness import ACCOUNT, ENVIRONMENT, REGION, SqsFifoHarness, SqsHarness
-from sqs_use import counts, publish, read
+from sqs_harness import ENVIRONMENT, SqsFifoHarness, SqsHarness
+from sqs_use import counts, publish, read, redriven
 
 pytestmark = pytest.mark.broker
 
@@ -107,11 +106,7 @@ def test_a_lone_message_is_deleted_though_no_other_comes(broker: SqsHarness) -> 
 
 def test_members_behind_a_failing_head_never_reach_the_redrive_policy_s_queue(fifo: SqsFifoHarness) -> None:
     """With maxReceiveCount 3 the head that fails three times goes there alone; the others are received once."""
-    name, dead = fifo.fresh(), fifo.fresh()
-    for one in (dead, name):
-        fifo.create(one)
-    policy = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}", "maxReceiveCount": 3}
-    fifo._direct.set_queue_attributes(QueueUrl=fifo.direct_url(name), Attributes={"RedrivePolicy": json.dumps(policy)})
+    name, dead = redriven(fifo, 3)
     publish(fifo, name, *(Message(b"%d" % number, key="one") for number in range(6)))
     calls: list[tuple[bytes, int]] = []
 

@@ -6,9 +6,11 @@ import pytest
 
 from eventflows.testing import RunnerConformance
 from sqs_harness import SqsHarness
+from sqs_runner import ABOUT_BROKERS, ABOUT_ORDER, STARRED, only
 
 
 @pytest.mark.trial
+@only(STARRED | ABOUT_ORDER | ABOUT_BROKERS)
 class TestRunnerOnSqs(RunnerConformance):
     """The runner, over standard queues."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from eventflows.testing import ScenarioConformance
 from sqs_harness import SqsFifoHarness, SqsHarness
 
@@ -13,6 +15,7 @@ class TestScenariosOnSqs(ScenarioConformance):
     played = "sqs"
 
 
+@pytest.mark.trial
 class TestScenariosOnSqsFifo(ScenarioConformance):
     """What happens on FIFO queues is what the simulation says."""
 

@@ -21,6 +21,8 @@ from eventflows.protocols import Finding
 TIMEOUT: Final = 15.0
 LONGEST_TURN: Final = 30.0
 """Seconds for which the pump may be busy with one settlement, at worst; a lease must outlast twice that."""
+FEW_RECEIVES: Final = 10
+"""Fewer are used up by restarts and a failing message's attempts together."""
 _NOBODY: Final = "eventflows-check-no-such-receipt"
 _SESSION: Final = re.compile(r"(arn:[a-z-]+):sts::(\d{12}):assumed-role/([^/]+)/.+")
 
@@ -185,8 +187,12 @@ def _redrive(queue: Queue, options: Mapping[str, object], place: Place) -> Seque
     if denied is not None:
         fix = f"Allow {_line('sqs:SendMessage', _arn(made, place))}"
         return [Finding("error", f"sqs:SendMessage to the dead letters is denied: {denied}", fix)]
-    count = queue.max_receives
-    return [Finding("ok", f"dead letters go to {made.url}; the service moves a message itself after {count} receives")]
+    count = queue.max_receives or 0
+    text = f"dead letters go to {made.url}; the service moves a message itself after {count} receives"
+    if count >= FEW_RECEIVES:
+        return [Finding("ok", text)]
+    fix = f"Each stop, crash and lost lease is a receive, too: set maxReceiveCount to {FEW_RECEIVES} or more."
+    return [Finding("warning", text, fix)]
 
 
 def _fifo(queue: Queue, place: Place) -> Sequence[Finding]:
