@@ -55,10 +55,8 @@ def flow_of(url: str, calls: Calls, **options: object) -> Flow[..., object]:
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
-def test_commits_that_fail_for_a_while_are_said_again(
-    server: KafkaServer, group: str, client: str, lost: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Three commits, or their answers, are lost with their connections: that is told, and nothing runs twice."""
+def test_commits_that_fail_for_a_while_are_said_again(server: KafkaServer, group: str, client: str, lost: str) -> None:
+    """Three commits, or their answers, are lost with their connections: all is settled, and nothing runs twice."""
     topic, calls, left = fresh_topic(server), Calls(), [None] * 3
     publish(server, topic, range(5))
 
@@ -71,7 +69,24 @@ def test_commits_that_fail_for_a_while_are_said_again(
     with flow.running():
         wait_until(lambda: committed(server, group) == ends(server, topic) and not left, 30, what="all", every=0.2)
     assert calls.bodies == [b"0", b"1", b"2", b"3", b"4"]
-    assert "it is tried again" in caplog.text
+
+
+def test_commits_that_go_on_to_fail_are_told(
+    server: KafkaServer, group: str, client: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flow whose positions cannot be committed says so in its log, goes on working, and commits them once it can."""
+    topic, calls = fresh_topic(server), Calls()
+    publish(server, topic, range(5))
+    gate().rules.append(lambda request: request.api == COMMIT)
+    flow = flow_of(f"kafka://{server.address('GATED')}/{topic}", calls, group=group, **CLIENTS[client])
+    with flow.running():
+        wait_until(lambda: "it is tried again" in caplog.text, 30, what="a line in the log")
+        publish(server, topic, range(5, 10))
+        wait_until(lambda: len(calls.finished) == 10, 20, what="all messages")
+        assert committed(server, group) == {}
+        gate().rules.clear()
+        wait_until(lambda: committed(server, group) == ends(server, topic), 30, what="all positions", every=0.2)
+    assert sorted(set(calls.bodies)) == [b"%d" % number for number in range(10)]
 
 
 def test_commits_that_are_refused_for_good_halt_the_flow_and_lose_nothing(
