@@ -97,6 +97,32 @@ def test_output_of_a_lost_lane_is_discarded(names: tuple[str, str]) -> None:
     assert (heard.discards, len(heard.lanes), len(calls), outputs(names[1])) == (1, 1, 2, [b"one"])
 
 
+def test_outputs_that_are_dropped_with_their_lane_hold_up_no_stop(names: tuple[str, str]) -> None:
+    """While the destination answers nothing outputs wait; their claims end; they are dropped, and a stop is answered."""
+    heard, seen = Heard(), set[bytes]()
+
+    def work(body: bytes) -> bytes:
+        seen.add(body)
+        return body
+
+    faults = local_broker(f"local://{names[1]}").faults
+    publish(names[0], Message(b"0", key="k"))
+    flow = connected(names, work, observers=[heard], drain_timeout=3.0)
+    running = Background(lambda: flow.run(signals=False))
+    faults.freeze("publish")
+    try:
+        wait_until(lambda: b"0" in seen, what="an output on its way")
+        publish(names[0], *[Message(b"%d" % number, key="k") for number in range(1, 4)])
+        wait_until(lambda: len(seen) == 4, what="outputs behind it")
+        local_broker(source(names[0])).log.expel("default")
+    finally:
+        faults.thaw("publish")
+    wait_until(lambda: heard.discards, what="the dropped outputs")
+    wait_until(lambda: set(outputs(names[1])) == {b"0", b"1", b"2", b"3"}, what="all outputs, from the new claim")
+    flow.stop()
+    running.result(10.0, "the drain")
+
+
 def test_members_that_come_and_go_lose_nothing_and_keep_the_order(names: tuple[str, str]) -> None:
     """With members joining and leaving under load, every message is done, and those of a key first in their order."""
     done: list[bytes] = []

@@ -61,7 +61,7 @@ def full() -> str:
     server = shared()
     topic = fresh_topic(server, partitions=4)
     body = bytes(200)
-    with open_publisher(f"kafka://{server.address()}/{topic}", compression="gzip") as out:
+    with open_publisher(f"kafka://{server.address()}/{topic}") as out:
         sent: deque[Pending] = deque()
         for start in range(0, WAITING, 2000):
             sent.append(out.send([Message(body, key=f"k{number % 64}") for number in range(start, start + 2000)]))

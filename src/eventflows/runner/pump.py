@@ -322,7 +322,6 @@ class Pump:
             self._dispatch.freed(report)
 
     def _sendable(self, parcel: Parcel) -> list[Parcel]:
-        self._fenced(parcel.held)
         kept, lost = parcel.ours()
         for part in kept:
             part.held.mark(part.start, part.stop, SENDING)
@@ -331,6 +330,7 @@ class Pump:
         return kept
 
     def _discarded(self, held: Held, index: int, count: int) -> None:
+        self._fenced(held)
         reason = "its input is not ours any more"
         self._observers.tell("discarded", delivery=held.chunk[index], count=count, reason=reason)
 
