@@ -152,12 +152,13 @@ class Attempts(FlowCases):
 
     def test_r10_the_wait_is_pure_bounded_and_capped(self) -> None:
         """For any policy the wait is within its jitter of the capped delay, and the same for the same arguments."""
-        from hypothesis import given
+        from hypothesis import HealthCheck, given, settings
         from hypothesis import strategies as some
 
         seconds, share = some.floats(0, 1e6), some.floats(0, 1)
         policies = some.builds(RetryPolicy, delay=seconds, factor=some.floats(1, 1e3), max_delay=seconds, jitter=share)
 
+        @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no finding
         @given(policies, some.integers(1, 10**6), share)
         def holds(policy: RetryPolicy, attempt: int, luck: float) -> None:
             wait = policy.wait(attempt, luck)
