@@ -98,7 +98,7 @@ def test_output_of_a_lost_lane_is_discarded(names: tuple[str, str]) -> None:
 
 
 def test_outputs_that_are_dropped_with_their_lane_hold_up_no_stop(names: tuple[str, str]) -> None:
-    """While the destination answers nothing outputs wait; their claims end; they are dropped, and a stop is answered."""
+    """Outputs wait for a destination that is silent, their claims end, they are dropped, and a stop is answered."""
     heard, seen = Heard(), set[bytes]()
 
     def work(body: bytes) -> bytes:
