@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-import kafka.errors as native
-
 from eventflows.adapters._kafka_clients import Options
-from eventflows.adapters._kafka_errors import beside, missing
+from eventflows.adapters._kafka_errors import missing
 from eventflows.adapters._kafka_publisher import MAX_BYTES
+from eventflows.adapters._kafka_python_batches import Batches, Sent
 from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_config import client_config
 from eventflows.adapters._kafka_python_errors import translate
-from eventflows.errors import BrokerError, InvalidMessageError, OutcomeUnknownError
-from eventflows.protocols import Location, PublishResult
+from eventflows.errors import BrokerError, OutcomeUnknownError
+from eventflows.protocols import Location
 from kafka import KafkaProducer
 
 METADATA_SECONDS: Final = 5.0
@@ -40,40 +38,6 @@ def producer_config(location: Location, options: Options, timeout: float) -> dic
     }
 
 
-class _Sent:
-    """Records on their way, one future or one error for each message."""
-
-    def __init__(self, futures: list[Any], where: str) -> None:
-        self._futures = futures
-        self._where = where
-
-    @property
-    def done(self) -> bool:
-        return all(isinstance(one, BrokerError) or one.is_done for one in self._futures)
-
-    def results(self, timeout: float) -> list[PublishResult]:
-        """Wait for the broker's answers."""
-        deadline = time.monotonic() + timeout
-        return [self._result(one, deadline) for one in self._futures]
-
-    def _result(self, future: Any, deadline: float) -> PublishResult:  # noqa: ANN401 - the client's own
-        if isinstance(future, BrokerError):
-            return PublishResult(None, future)
-        try:
-            told = future.get(max(deadline - time.monotonic(), 0.0))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer for this message
-            if not future.is_done:
-                late = OutcomeUnknownError(
-                    f"{self._where}: no answer in time; the message may be there, or come later."
-                )
-                late.__cause__ = error
-                return PublishResult(None, late)
-            if type(error) is native.KafkaError:  # the broker names those that it refuses; this is not one of them
-                return PublishResult(None, beside(self._where, error))
-            return PublishResult(None, translate(error, self._where))
-        return PublishResult(f"{told.partition}:{told.offset}", None)
-
-
 class PythonProducer:
     """A connected producer.
 
@@ -92,6 +56,7 @@ class PythonProducer:
             "delivery_timeout_ms": 30_000,
         }
         self._producer, _ = build(KafkaProducer, config, self._where, timeout)
+        self._batches = Batches(self._producer, self._where)
 
     @property
     def cluster(self) -> str | None:
@@ -111,21 +76,9 @@ class PythonProducer:
             ours = translate(error, self._where)
             raise (missing(self._where, topic) if isinstance(ours, OutcomeUnknownError) else ours) from error
 
-    def send(self, topic: str, records: Sequence[dict[str, Any] | BrokerError]) -> _Sent:
+    def send(self, topic: str, records: Sequence[dict[str, Any] | BrokerError]) -> Sent:
         """Start to publish; what is an error already is its own answer."""
-        return _Sent([self._start(topic, record) for record in records], self._where)
-
-    def _start(self, topic: str, record: dict[str, Any] | BrokerError) -> Any:  # noqa: ANN401 - the client's own
-        if isinstance(record, BrokerError):
-            return record
-        try:
-            return self._producer.send(topic, **record)
-        except (ValueError, TypeError, AssertionError) as error:
-            ours = InvalidMessageError(f"{self._where}: {error}")
-            ours.__cause__ = error
-            return ours
-        except Exception as error:  # noqa: BLE001 - the answer for this message
-            return translate(error, self._where)
+        return self._batches.send(topic, records)
 
     def close(self, timeout: float) -> None:
         """Send what was given, then disconnect; always disconnects."""
