@@ -201,12 +201,15 @@ def _shaped(kind: Any, converter: Any) -> Callable[[Any, Any], object]:  # noqa:
         hints, fill = typing.get_type_hints(origin), origin
         made = tuple[tuple(hints.get(name, Any) for name in origin._fields)]  # type: ignore[misc]
     simple = arguments[0] if origin is list and arguments and arguments[0] in (int, float, str, bool) else None
+    free = origin is dict and arguments in ((), (str, Any), (str, object))
     _making.kind = made  # the next question for exactly this type is for cattrs' own
     hook = converter.get_structure_hook(made, cache_result=False)
 
     def structure(value: object, _: object) -> object:
         if type(value) is not shape:
             raise _UnexpectedError(named(kind))
+        if free:
+            return value  # as it was read: keys are always text in JSON
         if simple is not None and set(map(type, value)) <= {simple}:  # type: ignore[call-overload]
             return value  # all of them are what is asked for: the list need not be made anew
         return hook(value, made) if fill is None else fill(*hook(value, made))

@@ -95,7 +95,7 @@ class KafkaChunk(Chunk):
         position: Names the position of a record.
     """
 
-    __slots__ = ("claim", "columns", "records")
+    __slots__ = ("_named", "claim", "columns", "records")
 
     def __init__(
         self,
@@ -122,6 +122,21 @@ class KafkaChunk(Chunk):
         self.claim = claim
         self.columns = columns
         self.records = records
+        self._named = position
+
+    def position(self, index: int) -> str:
+        """Give the position of one, without its delivery."""
+        return self._named(self.records[index])
+
+    def positions_of(self, start: int, stop: int) -> Sequence[str]:
+        """Give the positions of a stretch."""
+        if start >= stop:
+            return []
+        first, end = self.stretch(start, stop)
+        if end - first != stop - start:
+            return [self.position(index) for index in range(start, stop)]
+        stem = self.position(start).rpartition(":")[0]
+        return [f"{stem}:{offset}" for offset in range(first, end)]
 
     def offset(self, index: int) -> int:
         """Give the offset of one."""

@@ -21,7 +21,7 @@ from eventflows.errors import (
     ThrottledError,
     TooLargeError,
 )
-from eventflows.message import Message
+from eventflows.message import Batch, Message
 from eventflows.protocols import Capabilities, Finding, Location, Pending, Publisher, PublishResult
 
 MAX_BYTES: Final = 1_000_000
@@ -89,7 +89,7 @@ class KafkaPublisher:
         records: list[tuple[str, dict[str, Any] | BrokerError]] = []
         for publisher, messages in parts:
             assert isinstance(publisher, KafkaPublisher)  # noqa: S101 - for the type checker: as share_transactions saw
-            records += [(publisher._topic, _record(message)) for message in messages]
+            records += [(publisher._topic, record) for record in _records(Batch.of(messages))]
         return position.transactor.transact(records, position, timeout)
 
     def send(self, batch: Sequence[Message]) -> Pending:
@@ -100,7 +100,8 @@ class KafkaPublisher:
     def _send(self, batch: Sequence[Message], timeout: float) -> Sent:
         if self._closed:
             raise ClosedError(f"{self.where} was closed; open it again, or make a new one.")
-        records = [_record(message) for message in batch]
+        columns = Batch.of(batch)
+        records = _records(columns)
         faults = [record for record in records if isinstance(record, BrokerError)]
         if len(faults) == len(records):
             return _Faulty(faults)
@@ -109,7 +110,7 @@ class KafkaPublisher:
         assert self._producer is not None  # noqa: S101 - for the type checker: opened above
         if not self._producer.knows(self._topic):
             self._producer.find(self._topic)
-        size = sum(len(message.body or b"") for message in batch)
+        size = columns.size
         self._make_room(size, timeout)
         sent = self._producer.send(self._topic, records)
         self._sent.append((sent, size))
@@ -177,35 +178,46 @@ class _Faulty:
         return [PublishResult(None, fault) for fault in self._faults]
 
 
-def _record(message: Message) -> dict[str, Any] | BrokerError:
-    """Give what the client's `send` takes, or the message's own fault."""
+def _records(batch: Batch) -> list[dict[str, Any] | BrokerError]:
+    """Give what the client takes, or the message's own fault, of each."""
+    columns = (batch.bodies, batch.keys, batch.headers, batch.ids, batch.content_types, batch.options)
+    return list(map(_record, *columns))
+
+
+def _record(*message: Any) -> dict[str, Any] | BrokerError:  # noqa: ANN401 - nobody has looked at them yet
     try:
-        return _checked(message)
+        return _checked(*message)
     except BrokerError as error:
         return error
     except (UnicodeEncodeError, AttributeError, TypeError):
         return InvalidMessageError("headers, key, id and content type are text; one of them is not.")
 
 
-def _checked(message: Message) -> dict[str, Any]:
-    body, key = message.body, message.key
+def _checked(
+    body: bytes | None,
+    key: str | None,
+    headers: Mapping[str, str],
+    id: str | None,
+    content_type: str | None,
+    options: Mapping[str, object],
+) -> dict[str, Any]:
     if not (body is None or isinstance(body, bytes)):
         raise InvalidMessageError(f"a body is bytes; this one is {type(body).__name__}.")
     if body is None and key is None:
         raise InvalidMessageError("a tombstone (a body of None) needs a key.")
-    headers = [(name, _bytes(value)) for name, value in message.headers.items()]
-    if message.id is not None:
-        headers.append((ID_HEADER, _bytes(message.id)))
-    if message.content_type is not None:
-        headers.append((TYPE_HEADER, _bytes(message.content_type)))
-    record: dict[str, Any] = {"value": body, "key": None if key is None else _bytes(key), "headers": headers}
+    found = [(name, _bytes(value)) for name, value in headers.items()] if headers else []
+    if id is not None:
+        found.append((ID_HEADER, _bytes(id)))
+    if content_type is not None:
+        found.append((TYPE_HEADER, _bytes(content_type)))
+    record: dict[str, Any] = {"value": body, "key": None if key is None else _bytes(key), "headers": found}
     size = len(body or b"") + len(record["key"] or b"")
-    if headers:
-        size += sum([len(name.encode("utf-8")) + len(value) + 10 for name, value in headers])
+    if found:
+        size += sum([len(name.encode("utf-8")) + len(value) + 10 for name, value in found])
     if size > MAX_BYTES:
         raise TooLargeError(f"a message of {size} bytes, body, key and headers together; Kafka takes {MAX_BYTES}.")
-    if message.options:
-        record |= _options(message.options)
+    if options:
+        record |= _options(options)
     return record
 
 

@@ -68,7 +68,8 @@ def _tail(record: Record) -> bytes:
     headers = record["headers"]
     if not headers:
         return _sized(record["key"]) + _sized(record["value"]) + _NONE
-    parts = [_sized(record["key"]), _sized(record["value"]), _number(len(headers))]
+    count = len(headers)
+    parts = [_sized(record["key"]), _sized(record["value"]), _SMALL[count] if count < 2048 else _number(count)]
     for name, value in headers:
         parts += (_name(name), _sized(value))
     return b"".join(parts)
