@@ -21,6 +21,7 @@ from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_config import client_config
 from eventflows.adapters._kafka_python_consumer import PythonConsumer, native_partitions
 from eventflows.adapters._kafka_python_errors import translate
+from eventflows.adapters._kafka_python_records import PartitionRecords
 from eventflows.errors import BrokerError
 from eventflows.protocols import Location
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -132,6 +133,7 @@ class PythonMember(PythonConsumer):
         super().__init__(*build(KafkaConsumer, _config(location, options), location.text, timeout), location.text)
         self._keeper = keeper
         self._bell: Future | None = None
+        self._consumer._fetcher.PartitionRecords = PartitionRecords
         self._fetch = self._consumer._fetcher.send_fetches
         self._consumer._fetcher.send_fetches = self._fetch_all
 
