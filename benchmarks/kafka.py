@@ -39,7 +39,7 @@ PARTITIONS: Final = 4
 CLIENTS: Final = ("kafka-python", "librdkafka")
 PARTS: Final = ("consume", "pipe", "publish", "commits", "latency", "memory", "peers")
 PEERS: Final = {"faststream": "faststream[kafka,confluent]==0.7.8"}
-PEER_MESSAGES: Final = 10_000
+PEER_MESSAGES: Final = 2_000
 
 Row = Callable[[Place, Work], float]
 """Works through a topic; gives the seconds from the first messages to the end."""

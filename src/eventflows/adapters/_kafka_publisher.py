@@ -206,14 +206,15 @@ def _checked(
     if body is None and key is None:
         raise InvalidMessageError("a tombstone (a body of None) needs a key.")
     found = [(name, _bytes(value)) for name, value in headers.items()] if headers else []
+    size = sum([len(name.encode("utf-8")) + len(value) + 10 for name, value in found]) if headers else 0
     if id is not None:
         found.append((ID_HEADER, _bytes(id)))
+        size += len(found[-1][1]) + 15
     if content_type is not None:
         found.append((TYPE_HEADER, _bytes(content_type)))
+        size += len(found[-1][1]) + 22
     record: dict[str, Any] = {"value": body, "key": None if key is None else _bytes(key), "headers": found}
-    size = len(body or b"") + len(record["key"] or b"")
-    if found:
-        size += sum([len(name.encode("utf-8")) + len(value) + 10 for name, value in found])
+    size += len(body or b"") + len(record["key"] or b"")
     if size > MAX_BYTES:
         raise TooLargeError(f"a message of {size} bytes, body, key and headers together; Kafka takes {MAX_BYTES}.")
     if options:
