@@ -126,7 +126,7 @@ class Bench:
         self._turns = turns
         self._clients = clients
         self._gate_port = free_ports(1)[0]
-        self._server = KafkaServer(proxied=self._gate_port)
+        self._server = KafkaServer(advertised={"PROXIED": self._gate_port})
         self._server.start()
         self._admin = AdminClient({"bootstrap.servers": self._server.address()})
         self._full = ""
