@@ -28,11 +28,11 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka_loops import Place, Work
-from kafka_requests import RequestGate
 
 import eventflows
 from eventflows import Message
 from servers.kafka import KafkaServer, free_ports
+from servers.kafka_gate import COMMIT, FETCH, KafkaGate
 
 HERE: Final = pathlib.Path(__file__).resolve().parent
 PARTITIONS: Final = 4
@@ -73,7 +73,7 @@ def flow_consume(client: str) -> Row:
 
     def run(place: Place, work: Work) -> float:
         clock = Clock()
-        flow = eventflows.subscriber(url(place, client), name="bench", observers=[clock])(work.note)
+        flow = eventflows.subscriber(url(place, client), name="bench", dead_letter="halt", observers=[clock])(work.note)
         assert flow.run(limit=place.count, signals=False).acked == place.count
         return time.perf_counter() - clock.began
 
@@ -86,7 +86,7 @@ def flow_pipe(client: str) -> Row:
     def run(place: Place, work: Work) -> float:
         clock = Clock()
         publishes = eventflows.publisher(f"kafka://{place.broker}/{place.out}{other(client)}")(work.change)
-        flow = eventflows.subscriber(url(place, client), name="bench", observers=[clock])(publishes)
+        flow = eventflows.subscriber(url(place, client), name="bench", dead_letter="halt", observers=[clock])(publishes)
         assert flow.run(limit=place.count, signals=False).published == place.count
         return time.perf_counter() - clock.began
 
@@ -268,13 +268,12 @@ class Bench:
         print("\nrequests per 1,000 messages, consume and acknowledge, counted on the way to the broker")
         rows = self.rows({"kafka-python, json": loops.python_consume(json.loads)}, {}, flow_consume)
         for name, row in rows.items():
-            gate = RequestGate(self._gate_port, self._server.ports["PROXIED"])
-            row(self.place(self._count, topic=self.full, broker=gate.address), Work(self._count))
+            gate = KafkaGate(self._gate_port, self._server.ports["PROXIED"])
+            broker = f"127.0.0.1:{self._gate_port}"
+            row(self.place(self._count, topic=self.full, broker=broker), Work(self._count))
             gate.close()
-            told = ", ".join(
-                f"{kind} {gate.counts[kind] * 1000 / self._count:.2f}" for kind in ("OffsetCommit", "Fetch")
-            )
-            print(f"{name:36} {told}")
+            commits, fetches = (gate.requests[kind] * 1000 / self._count for kind in (COMMIT, FETCH))
+            print(f"{name:36} commits {commits:.2f} (goal 2), fetches {fetches:.2f}")
 
     def latency(self, seconds: float = 6.0) -> None:
         """Say how long a message takes from publish to `apply` at 200 a second."""
@@ -343,7 +342,7 @@ def flow_latency(client: str) -> Callable[..., list[float]]:
 
     def run(place: Place, ticker: subprocess.Popen[str]) -> list[float]:
         delays: list[float] = []
-        flow = eventflows.subscriber(url(place, client), name="bench")(
+        flow = eventflows.subscriber(url(place, client), name="bench", dead_letter="halt")(
             lambda reading: delays.append(time.time() - reading["at"])
         )
         with flow.running():

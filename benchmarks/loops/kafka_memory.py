@@ -13,7 +13,7 @@ import eventflows
 
 def main() -> None:
     """Work."""
-    flow = eventflows.subscriber(sys.argv[1], name="bench")(lambda reading: None)
+    flow = eventflows.subscriber(sys.argv[1], name="bench", dead_letter="halt")(lambda reading: None)
     assert flow.run(limit=int(sys.argv[2])).acked == int(sys.argv[2])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
