@@ -19,7 +19,8 @@ MOST: Final = 10
 """Messages of one ReceiveMessage. Source: Amazon SQS API reference."""
 LONGEST_POLL: Final = 5
 """Seconds. The service allows 20; but a stop waits for the poll that is out, since a message that comes to a poll
-nobody reads is hidden until its lease ends. A poll is as long as the queue has been silent, 1 second at least."""
+nobody reads is hidden until its lease ends. A poll is as long as the queue has been silent, 1 second at least, and
+no longer while something is held: what a stop releases waits for the poll that is out, which would receive it again."""
 NO_ROOM: Final = 1.0
 """Seconds that a message waits here while the core takes nothing, as it does when it drains; then it is handed back."""
 SHARE: Final = 4
@@ -132,7 +133,7 @@ class Polls:
             self._out += 1
             self._reserved += count
             silent = int(time.monotonic() - self._seen)
-            seconds = min(max(silent, 1), LONGEST_POLL)
+            seconds = 1 if len(self._holding) else min(max(silent, 1), LONGEST_POLL)
             self._threads.start(functools.partial(self._run, count, seconds))
 
     def _run(self, count: int, seconds: int) -> None:

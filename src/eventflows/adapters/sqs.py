@@ -57,8 +57,9 @@ from eventflows.protocols import (
 
 __all__ = ["ADAPTER", "CAPABILITIES", "SqsPublisher", "SqsSubscriber"]
 
-SETTLE_DOWN: Final = 1.2
-"""Seconds: a little more than a poll of a queue that is not silent takes."""
+SETTLE_DOWN: Final = 4.0
+"""Seconds that a release waits, at most, for the polls that are out; they last one while something is held. What they
+would receive of it again would count as an attempt more."""
 
 _Said = list[tuple[Entry, Settlement]]
 
