@@ -190,6 +190,62 @@ def test_polls_give_back_what_comes_after_the_end() -> None:
     assert len(source.back) + len(source.waiting) == 1
 
 
+def test_polls_receive_no_message_twice_when_several_are_out_at_the_end() -> None:
+    """What comes after the end goes back when the last of them is over: each receive more would be an attempt."""
+
+    class Open(Source):
+        """One whose polls last until the test ends them, and that gives again what comes back."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.received: list[str] = []
+            self.end = threading.Event()
+
+        def call(self, count: int, seconds: int) -> list[dict[str, Any]]:
+            """Poll until there is something, or the end."""
+            with self._changed:
+                self.asked.append(count)
+                self._changed.wait_for(lambda: self.waiting or self.end.is_set(), 10)
+                taken, self.waiting = self.waiting[:count], self.waiting[count:]
+                self.received += [one["MessageId"] for one in taken]
+                return taken
+
+        def take_back(self, entries: list[Entry]) -> None:
+            """It is visible again."""
+            super().take_back(entries)
+            if not self.end.is_set():
+                self.put(*[entry.native for entry in entries])
+
+        def finish(self) -> None:
+            """Let every poll end."""
+            with self._changed:
+                self.end.set()
+                self._changed.notify_all()
+
+    source = Open()
+    ours = polls(source)
+    source.put(native("first"))
+    wait_until(lambda: ours.receive(100, 10**9, 0.1, ()), 5, what="a message, so that more polls begin")
+    ours.receive(100, 10**9, 0.0, ())
+    wait_until(lambda: len(source.asked) == 5, 5, what="four polls are out")
+    closing = threading.Thread(target=ours.close, args=(time.monotonic() + 10,))
+    closing.start()
+    wait_until(lambda: _closed(ours), 5, what="it is closed")
+    source.put(native("late"))
+    wait_until(lambda: "late" in source.received, 5, what="a poll receives it")
+    source.finish()
+    closing.join(10)
+    assert (source.received, source.back) == (["first", "late"], ["late"])
+
+
+def _closed(ours: Polls) -> bool:
+    try:
+        ours.receive(0, 1, 0.0, ())
+    except ClosedError:
+        return True
+    return False
+
+
 def test_polls_raise_each_failure_once() -> None:
     """A failed poll is reported to whoever receives, and the next one may succeed."""
     failures = [OSError("injected")]

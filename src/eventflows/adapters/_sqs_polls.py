@@ -63,6 +63,7 @@ class Polls:
         self._out = 0
         self._reserved = 0
         self._buffer: deque[Entry] = deque()
+        self._late: list[dict[str, Any]] = []
         self._error: BaseException | None = None
         self._busy = False
         self._seen = time.monotonic()
@@ -144,10 +145,13 @@ class Polls:
         except Exception as failure:  # noqa: BLE001 - raised to whoever receives next
             error = failure
         with self._changed:
-            late = natives if self._closed else []
-            if not late:
-                self._arrived(count, natives, error)
+            if self._closed:
+                self._late += natives
+            # The last one out gives all of it back: before, another poll would receive it, at an attempt each time.
+            if not self._closed or self._out > 1 or not self._late:
+                self._arrived(count, [] if self._closed else natives, error)
                 return
+            late, self._late = self._late, []
         now = time.monotonic()
         try:
             self._give_up([Entry(native, now, now, False) for native in late])

@@ -56,8 +56,9 @@ class Batches:
 
     def give_up(self, entries: Sequence[Entry]) -> None:
         """Make messages visible again, before this returns."""
-        words = [{"ReceiptHandle": entry.handle, "VisibilityTimeout": 0} for entry in reversed(entries)]
-        self._one("change_message_visibility_batch", self._url, words)
+        for part in reversed(list(split([1] * len(entries), most=BATCH))):
+            words = [{"ReceiptHandle": entry.handle, "VisibilityTimeout": 0} for entry in reversed(entries[part])]
+            self._one("change_message_visibility_batch", self._url, words)
 
     def close(self) -> None:
         """Let the threads end."""
