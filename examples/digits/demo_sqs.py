@@ -13,6 +13,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tests"))
 os.environ |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_EC2_METADATA_DISABLED": "true"}
 
+import pytest
+
 from servers.elasticmq import ACCOUNT, REGION, elasticmq
 
 
@@ -28,7 +30,13 @@ def queues() -> None:
 
 
 if __name__ == "__main__":
-    queues()
-    import demo  # the flows read the variables when they are imported
+    try:
+        queues()
+        import demo  # the flows read the variables when they are imported
 
-    sys.exit(demo.main())
+        sys.exit(demo.main())
+    except (pytest.skip.Exception, pytest.fail.Exception) as missing:
+        sys.exit(f"make demo-sqs {missing}")
+    except KeyboardInterrupt:
+        print("stopped; the local server and its queues are gone", file=sys.stderr)
+        sys.exit(130)
