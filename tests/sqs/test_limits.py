@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from eventflows import InvalidMessageError, Message, TooLargeError, open_publisher, open_subscriber
 from sqs_harness import SqsFifoHarness, SqsHarness
-from sqs_use import publish, read
+from sqs_use import counts, publish, read, receive
 
 MIB = 1 << 20
 ELEVEN = {f"name-{number}": f"value {number}" for number in range(11)}
@@ -102,3 +104,42 @@ def test_fifo_queue_takes_no_message_without_a_key(fifo: SqsFifoHarness) -> None
     with open_publisher(fifo.source_url(name)) as made:
         [result] = made.publish([Message(b"x")])
     assert isinstance(result.error, InvalidMessageError)
+
+
+def test_fifo_queue_takes_an_id_once(fifo: SqsFifoHarness) -> None:
+    """The key is the group and the id the deduplication id: what is sent again is confirmed, and there once."""
+    name = fifo.fresh()
+    fifo.create(name)
+    for _ in range(2):
+        publish(fifo, name, Message(b"a", key="k", id="i-1"), Message(b"b", key="k", id="i-2"))
+    assert counts(fifo, name) == (2, 0)
+    assert [(one.message.body, one.key, one.message.id) for one in read(fifo.source_url(name), 2)] == [
+        (b"a", "k", "i-1"), (b"b", "k", "i-2"),
+    ]  # fmt: skip
+
+
+def test_text_can_be_read_by_anybody(broker: SqsHarness) -> None:
+    """What is text stands in the body as text, and headers are attributes; only other bytes are in base64."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, Message('{"tea": "☕"}'.encode(), headers={"mine": "kept"}), Message(b"\x00"))
+    found = broker._direct.receive_message(
+        QueueUrl=broker.direct_url(name), MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+    )["Messages"]
+    seen = {
+        one["Body"]: {key: value["StringValue"] for key, value in one["MessageAttributes"].items()} for one in found
+    }
+    assert seen == {'{"tea": "☕"}': {"mine": "kept"}, "AA==": {"ef-encoding": "base64"}}
+
+
+def test_delayed_message_comes_when_its_delay_is_over(broker: SqsHarness) -> None:
+    """It waits at the service, and counts as waiting."""
+    name = broker.fresh()
+    broker.create(name)
+    began = time.monotonic()
+    publish(broker, name, Message(b"later", options={"delay": 2}))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        backlog = adapter.backlog()
+        taken = receive(adapter)
+        assert [one.delivery.message.body for one in taken] == [b"later"]
+    assert (backlog is not None and backlog.waiting, time.monotonic() - began >= 1.9) == (1, True)
