@@ -19,7 +19,7 @@ from kafka_use import CLIENTS, Addressed, committed, ends, everything, fresh_top
 
 KEYS = 8
 BATCH = 20
-RESUMES = 60.0
+RESUMES = 90.0
 """Seconds after which work must have begun again by itself."""
 
 
