@@ -11,7 +11,7 @@ import pytest
 from kafka.admin import TransactionState
 
 from eventflows import Reject, publisher, subscriber
-from eventflows.errors import BrokerError, CapabilityError, LeaseLostError
+from eventflows.errors import BrokerError, CapabilityError, InvalidMessageError, LeaseLostError, TooLargeError
 from eventflows.flow import Flow
 from eventflows.message import Chunk, Message
 from eventflows.policy import Settlement, Verdict
@@ -19,6 +19,7 @@ from eventflows.testing.cases import PLENTY, spread
 from eventflows.testing.conditions import wait_until
 from kafka_harness import KafkaHarness, administrator
 from kafka_members import SESSION, Members, Place, storm
+from kafka_use import fresh_topic
 from servers.kafka import shared
 
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -127,6 +128,33 @@ def taken(subscriber: Any, lanes: int) -> list[Chunk]:
 
     wait_until(enough, 30, what=f"messages of {lanes} lanes")
     return list(chunks.values())
+
+
+@pytest.mark.parametrize(
+    ("config", "bad"),
+    [
+        ({"max.message.bytes": "2000"}, Message(b"x" * 3000, key="k")),
+        ({"cleanup.policy": "compact"}, Message(b"without a key")),
+    ],
+    ids=["too large for the topic", "without the key that it needs"],
+)
+def test_an_output_that_the_broker_refuses_fails_alone(
+    broker: KafkaHarness, lanes: tuple[str, str], config: dict[str, str], bad: Message
+) -> None:
+    """Those sent beside it are not blamed; nothing is committed until it is left out."""
+    place = fresh_topic(shared(), 1, **config)
+    good = [Message(b"%d" % number, key="k") for number in range(20)]
+    with broker.publisher(place) as destination, broker.subscriber(lanes[0]) as source:
+        source.share_transactions([destination])
+        [chunk, *_] = taken(source, 1)
+        position = source.claim_position([done(chunk)])
+        results = destination.transact([(destination, [*good[:10], bad, *good[10:]])], position)
+        assert [index for index, one in enumerate(results) if one.error] == [10]
+        assert isinstance(results[10].error, (InvalidMessageError, TooLargeError))
+        assert broker.committed(lanes[0])[chunk.lane.name] == 0
+        results = destination.transact([(destination, good)], position)
+        assert not any(one.error for one in results)
+    assert committed(broker, place) == [one.body for one in good]
 
 
 @contextlib.contextmanager

@@ -308,11 +308,20 @@ class Transactions(Protocol):
         positions: Mapping[Partition, Committed],
         credentials: Any,  # noqa: ANN401 - as of `Member.credentials`
         timeout: float,
+        alone: Collection[int] = (),
     ) -> list[PublishResult]:
         """Commit positions and records, by topic, as one; when any result has an error, nothing was.
 
         The positions are named first: so whoever takes a partition over, and reads positions that are stable only,
         waits for every transaction that has written anything, or ends it.
+
+        Args:
+            records: In order.
+            positions: Of the credentials' group.
+            credentials: As of the claims.
+            timeout: Seconds.
+            alone: Which of the records are in no batch with another. Errors are theirs then; otherwise they may be of
+                one beside them, for a broker refuses a batch as a whole. The first error ends it.
 
         Raises:
             LeaseLostError: The credentials are of another generation, or the group settles; nothing was committed.

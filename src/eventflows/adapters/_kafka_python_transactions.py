@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import kafka.errors as native
@@ -69,6 +69,7 @@ class PythonTransactions:
         positions: Mapping[Partition, Committed],
         credentials: Any,  # noqa: ANN401 - a ConsumerGroupMetadata
         timeout: float,
+        alone: Collection[int] = (),
     ) -> list[PublishResult]:
         """Commit positions and records as one; when any result has an error, nothing was."""
         deadline = time.monotonic() + timeout
@@ -80,7 +81,7 @@ class PythonTransactions:
             manager._pending_txn_offset_commits.clear()
             named = manager.send_offsets_to_transaction(native_offsets(positions), credentials)
             self._producer._sender.wakeup()
-            results = self._write(records, deadline)
+            results = self._write(records, alone, deadline)
             if any(one.error for one in results):
                 self._abort(deadline)
                 return results
@@ -92,31 +93,44 @@ class PythonTransactions:
         self._commit(deadline)
         return results
 
-    def _write(self, records: Sequence[tuple[str, dict[str, Any]]], deadline: float) -> list[PublishResult]:
-        futures: list[Any] = []
-        for topic, record in records:
-            try:
-                futures.append(self._producer.send(topic, **record))
-            except _OWN_FAULT as error:
-                futures.append(InvalidMessageError(f"{self._where}: {error}"))
+    def _write(
+        self, records: Sequence[tuple[str, dict[str, Any]]], alone: Collection[int], deadline: float
+    ) -> list[PublishResult]:
+        sent: list[Any] = []
+        answered = 0
+        for index, (topic, record) in enumerate(records):
+            if index in alone and not _answered(sent[answered:], deadline):
+                break
+            sent.append(self._send(topic, record))
+            if index in alone:
+                if not _answered(sent[-1:], deadline):
+                    break
+                answered = len(sent)
         results: list[PublishResult] = []
         failed: Exception | None = None
-        for future in futures:
-            if isinstance(future, BrokerError):
-                results.append(PublishResult(None, future))
-                continue
+        for one in sent:
             try:
-                told = future.get(max(deadline - time.monotonic(), 0.0))
+                told = _answer(one, deadline)
                 results.append(PublishResult(f"{told.partition}:{told.offset}", None))
-            except native.KafkaError as error:
+            except (native.KafkaError, BrokerError) as error:
                 ours = translate(error, self._where)
                 fault = isinstance(ours, (InvalidMessageError, TooLargeError))
                 results.append(PublishResult(None, ours if fault else None))
                 failed = failed or error
+        if failed is not None:
+            self.usable = False  # a batch that failed leaves a gap in its numbers, after which brokers take no more
         # One bad message fails all that is sent beside it; then only its own fault counts.
         if failed is not None and not any(one.error for one in results):
             raise failed
-        return results
+        return results + [PublishResult(None, None)] * (len(records) - len(sent))
+
+    def _send(self, topic: str, record: dict[str, Any]) -> Any:  # noqa: ANN401 - a future, or what went wrong at once
+        try:
+            return self._producer.send(topic, **record)
+        except _OWN_FAULT as error:
+            return InvalidMessageError(f"{self._where}: {error}")
+        except native.KafkaError as error:
+            return error
 
     def _commit(self, deadline: float) -> None:
         try:
@@ -154,6 +168,22 @@ class PythonTransactions:
         with contextlib.suppress(Exception):
             self._producer.close(0)
         self._producer._closed = True
+
+
+def _answer(sent: Any, deadline: float) -> Any:  # noqa: ANN401 - of `_send`
+    if isinstance(sent, Exception):
+        raise sent
+    return sent.get(max(deadline - time.monotonic(), 0.0))
+
+
+def _answered(sent: list[Any], deadline: float) -> bool:
+    """Wait until the broker has taken all of it; False: it has not."""
+    try:
+        for one in sent:
+            _answer(one, deadline)
+    except (native.KafkaError, BrokerError):
+        return False
+    return True
 
 
 def _await(result: Any, deadline: float) -> None:  # noqa: ANN401 - the client's own

@@ -108,15 +108,31 @@ class Transactor:
         with self._lock:
             if any(claim.lane.lost for claim in position.said):
                 raise LeaseLostError(f"{self._location.text}: an input's partition is somebody else's now.")
-            return self._run(good, position, min(timeout, TRANSACTION_SECONDS))
+            return self._find_fault(good, position, min(timeout, TRANSACTION_SECONDS))
+
+    def _find_fault(
+        self, records: Sequence[tuple[str, dict[str, Any]]], position: Position, timeout: float
+    ) -> list[PublishResult]:
+        """Run it; when a record is refused, again with those alone that may only have been beside it."""
+        alone: set[int] = set()
+        while True:
+            results = self._run(records, position, timeout, alone)
+            refused = {index for index, result in enumerate(results) if result.error}
+            if refused <= alone or len(records) == 1:
+                return results
+            alone |= refused
 
     def _run(
-        self, records: Sequence[tuple[str, dict[str, Any]]], position: Position, timeout: float
+        self,
+        records: Sequence[tuple[str, dict[str, Any]]],
+        position: Position,
+        timeout: float,
+        alone: Collection[int] = (),
     ) -> list[PublishResult]:
         transactions = self._ready(timeout)
         positions = {claim.partition: state for claim, state in position.said.items()}
         try:
-            results = transactions.run(records, positions, position.credentials, timeout)
+            results = transactions.run(records, positions, position.credentials, timeout, alone)
         except FencedError:
             self.id = self._fresh()  # who fenced us may do it again under the old one
             raise
