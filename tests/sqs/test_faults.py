@@ -190,6 +190,27 @@ def test_flow_goes_on_when_the_service_refuses_for_a_while(broker: SqsHarness, c
     assert until[0] > 0
 
 
+def test_flow_goes_on_when_opening_again_fails_too(broker: SqsHarness) -> None:
+    """Credentials run out, and while they are renewed the service fails, throttles and is cut off: it goes on."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(60))
+    trouble = threading.Event()
+    expired = [refusal("ExpiredToken", status=403)]
+    opening = [None, refusal("ThrottlingException"), refusal("InternalError", status=500)]
+
+    def rule(queue: str, action: str) -> object:
+        if not trouble.is_set() or queue != name:
+            return True
+        if action == "ReceiveMessage" and expired:
+            return expired.pop()
+        return opening.pop() if action == "GetQueueAttributes" and opening else True
+
+    broker._gate.on_call.append(rule)  # type: ignore[arg-type]
+    assert len(through(broker, name, 60, trouble)) == 60
+    assert (expired, opening) == ([], [])
+
+
 def test_flow_goes_on_when_the_endpoint_flaps(broker: SqsHarness) -> None:
     """An endpoint that cuts every twelfth call off costs repetitions, and no message."""
     name = broker.fresh()

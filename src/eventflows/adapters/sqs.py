@@ -89,6 +89,7 @@ class SqsSubscriber:
         deadline = time.monotonic() + timeout
         if self._queue is not None:
             self._leave(deadline, hand_back=True)
+            self._queue, self.ready = None, False
         queue = connect(self._place, self._options, timeout=deadline - time.monotonic(), dead=self._dead)
         fifo = queue.url.endswith(".fifo")
         self._batches = Batches(queue.client, queue.url, self._location.text)

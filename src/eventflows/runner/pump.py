@@ -384,6 +384,7 @@ class Pump:
 
     def _trouble(self, error: BrokerError) -> None:
         """Back off, and open the subscriber again; or end the run when that cannot help."""
+        opened = True
         while True:
             if not error.retryable:
                 self._lose_all()
@@ -394,7 +395,7 @@ class Pump:
             self._wait = min(max(self._wait * 2, FIRST_WAIT), LONGEST_WAIT)
             delay = max(self._wait * (0.5 + self._plan.luck() / 2), error.retry_after or 0.0)
             self._observers.tell("reconnecting", place=self._plan.source, error=error, delay=delay)
-            if self._outlived(error):
+            if opened and self._outlived(error):
                 self._pass_time(min(delay, self._leases.next_due() - self._clock.now()))
                 return
             self._lose_all()
@@ -405,13 +406,12 @@ class Pump:
                 self._subscriber.open()
                 return
             except BrokerError as again:
-                error = again
+                error, opened = again, False
 
     def _outlived(self, error: BrokerError) -> bool:
-        """Say whether what is held is still ours, and the subscriber still good, after an error."""
-        if isinstance(error, AuthenticationError):
-            return False  # credentials are read when it opens
-        return isinstance(error, ThrottledError) or self._subscriber.capabilities.stateless
+        """Say whether what is held is still ours after an error; credentials are read only when it opens."""
+        stateless = self._subscriber.capabilities.stateless and not isinstance(error, AuthenticationError)
+        return stateless or isinstance(error, ThrottledError)
 
     def _pass_time(self, delay: float) -> None:
         until = self._clock.now() + delay
