@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -230,7 +231,7 @@ class Session:
             del self.unsettled[number]
             answer = link.endpoint.settle(link, tag, said.state) if link.endpoint else None
             if not said.settled and answer is not None:
-                self.settle(number, answer, sent=True)
+                self.connection.broker.faults.later(functools.partial(self.settle, number, answer, sent=True))
 
     def settle(self, number: int, state: Described, *, sent: bool) -> None:
         """Tell the client that a delivery is settled: one that we sent, or one that came."""

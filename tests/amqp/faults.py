@@ -33,11 +33,12 @@ class Faults:
     def __init__(self) -> None:
         self._planned: list[_Planned] = []
         self._frozen: set[tuple[str, str | None]] = set()
+        self._mute: set[str | None] = set()
         self.trace: Callable[[str, int, Performative], Any] | None = None
         """Hears every frame that comes: container, channel, performative."""
         self._held: list[tuple[str, Callable[[], None]]] = []
         self.delay = 0.0
-        """Seconds by which answers of management come late."""
+        """Seconds by which every answer comes late: of management, to a publication, to a settlement."""
 
     def plan(
         self,
@@ -88,9 +89,18 @@ class Faults:
         else:
             take()
 
+    def mute(self, entity: str | None = None) -> None:
+        """Take what is published, and never say so: of one entity, or of all."""
+        self._mute.add(entity)
+
+    def muted(self, entity: str | None) -> bool:
+        """Whether what is published there is taken without a word."""
+        return entity is not None and bool(self._mute & {None, entity})
+
     def clear(self) -> None:
         """Let nothing go wrong."""
         self._planned, self._frozen, self._held, self.delay, self.trace = [], set(), [], 0.0, None
+        self._mute = set()
 
     def frozen(self, operation: str, entity: str) -> bool:
         """Whether calls of an operation are not answered."""

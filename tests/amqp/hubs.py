@@ -41,6 +41,8 @@ class Partition:
         self.begin = 0
         """Number of the first event that is kept."""
         self.readers: list[Reader] = []
+        self.stolen: dict[str, int] = {}
+        """By group: the epoch of somebody else, whom no test shows, that has it."""
         self._end = 0
 
     @property
@@ -179,7 +181,8 @@ class Reader:
         """Attach; a higher or equal epoch takes the partition from whoever has it."""
         rivals = [one for one in self._partition.readers if one.group == self.group and one.epoch is not None]
         mine = -1 if self.epoch is None else self.epoch
-        if any((one.epoch or 0) > mine for one in rivals):
+        epochs = [one.epoch or 0 for one in rivals] + [self._partition.stolen.get(self.group, -1)]
+        if max(epochs) > mine:
             self.link.refuse(STOLEN, "A receiver with a higher epoch is connected.")
             return
         if self.epoch is not None:

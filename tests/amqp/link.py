@@ -186,7 +186,8 @@ class Link:
         outcome = self.endpoint.transfer(self, whole, int(first.message_format or 0))
         if not self.alive:
             return
-        if outcome is not None and not first.settled:
-            self.session.settle(int(first.delivery_id), outcome, sent=False)
+        faults = self.session.connection.broker.faults
+        if outcome is not None and not first.settled and not faults.muted(getattr(self.endpoint, "writes_to", None)):
+            faults.later(lambda: self.session.settle(int(first.delivery_id), outcome, sent=False))
         if self.credit < CREDIT // 2:
             self.grant()

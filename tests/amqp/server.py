@@ -15,10 +15,11 @@ from amqp.cbs import Cbs
 from amqp.connection import Connection
 from amqp.entities import Queue, Topic
 from amqp.faults import Faults
-from amqp.hubs import Hub, HubManagement
+from amqp.hubs import STOLEN, Hub, HubManagement
 from amqp.link import Link
 from amqp.management import Management
 from amqp.servicebus import SESSION_FILTER, Inlet, Outlet, SessionOutlet
+from amqp.stored import Stored
 
 T = TypeVar("T")
 KEY_NAME: Final = "RootManageSharedAccessKey"
@@ -202,9 +203,58 @@ class AzureServer:
         """Cut every connection now."""
         self.call(lambda: [connection.reset() for connection in list(self.broker.connections)])
 
-    def expire_locks(self) -> None:
-        """End every lock now, of messages and of sessions."""
-        self.call(lambda: [queue.expire_all() for queue in self.broker.every_queue()])
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self.call(lambda: len(self.broker.connections))
+
+    def mute(self, entity: str | None = None) -> None:
+        """Take what is published and never say so, of one entity or of all."""
+        self.call(lambda: self.broker.faults.mute(entity))
+
+    def delay(self, seconds: float) -> None:
+        """Let every answer come late."""
+
+        def late() -> None:
+            self.broker.faults.delay = seconds
+
+        self.call(late)
+
+    def expire_locks(self, match: Callable[[Stored], bool] | None = None) -> None:
+        """End every lock now, of messages and of sessions; with `match`, those of the messages that match."""
+
+        def end() -> None:
+            for queue in self.broker.every_queue():
+                if match is None:
+                    queue.expire_all()
+                    continue
+                for message in [one for one in queue.locked.values() if match(one)]:
+                    queue.unlock(message, failed=True)
+
+        self.call(end)
+
+    def end_sessions(self, condition: str = "amqp:internal-error") -> int:
+        """End the AMQP session of every client, with an error; gives how many."""
+
+        def end() -> int:
+            found = [one for connection in self.broker.connections for one in connection.sessions.values()]
+            for session in found:
+                session.end(condition, "ended, as it was told to")
+            return len(found)
+
+        return self.call(end)
+
+    def steal(self, hub: str, partition: str, *, group: str = "$Default", epoch: int = 100) -> None:
+        """Take a partition from whoever reads it, as somebody with a higher epoch does, and keep it."""
+
+        def take() -> None:
+            found = self.broker.hubs[hub.lower()].partition(partition)
+            assert found is not None, f"{hub} has no partition {partition}"
+            found.stolen[group.lower()] = epoch
+            for reader in [one for one in found.readers if one.group == group.lower()]:
+                reader.link.detach(STOLEN, "New receiver with a higher epoch was created.")
+
+        self.call(take)
 
     def detach(self, condition: str, *, match: Callable[[Link], bool] = lambda _: True) -> int:
         """Detach the links that match with an error; gives how many."""

@@ -1,10 +1,10 @@
-"""Event Hubs sits the adapter suite and the runner suite, on the stand-in."""
+"""A hub sits the adapter suite, and does what the simulation says, on the stand-in."""
 
 from __future__ import annotations
 
 import pytest
 
-from eventflows.testing import AdapterConformance, RunnerConformance
+from eventflows.testing import AdapterConformance, ScenarioConformance
 from eventhubs_harness import EventHubsHarness
 
 # The vendor's client leaves sockets for the collector when a connection was cut under it.
@@ -17,8 +17,8 @@ class TestEventHubs(AdapterConformance):
     harness = EventHubsHarness
 
 
-@pytest.mark.trial
-class TestRunnerOnEventHubs(RunnerConformance):
-    """The runner, over a hub of three partitions."""
+class TestScenariosOnEventHubs(ScenarioConformance):
+    """What happens on a hub is what the simulation says."""
 
     harness = EventHubsHarness
+    played = "eventhubs"

@@ -69,7 +69,6 @@ class Member:
             load_balancing_interval=float(str(self._options.get("balance", BALANCE))),
             retry_total=0,
         )
-        partitions = await client.get_partition_ids()
         reading = client.receive_batch(
             self._on_events,
             on_error=self._on_error,
@@ -78,7 +77,10 @@ class Member:
             starting_position=self._options.get("from", "-1"),
             prefetch=PREFETCH,
         )
-        self._tasks = [asyncio.ensure_future(reading), asyncio.ensure_future(self._watch(partitions))]
+        self._tasks = [asyncio.ensure_future(reading)]
+        # Asked for beside the balancing, which asks for them, too, and tells nobody when it is refused.
+        partitions = await client.get_partition_ids()
+        self._tasks.append(asyncio.ensure_future(self._watch(partitions)))
 
     async def leave(self) -> None:
         """Stop to read and yield the partitions."""

@@ -45,7 +45,7 @@ def aside(place: Place, options: Mapping[str, object], work: Callable[[Link], An
     try:
         return owner.call(run, timeout, doing)
     finally:
-        owner.start(lambda: link.close(()))
+        owner.start(link.close)
         owner.end()
 
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Sequence
 
 from eventflows.adapters._servicebus_types import Native
-from eventflows.adapters._servicebus_wire import body_of, incoming, key_of
+from eventflows.adapters._servicebus_wire import incoming, key_of
 from eventflows.errors import LeaseLostError
 from eventflows.message import Chunk, Delivery, Lane
+
+_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 def lease_of(native: Native) -> float:
@@ -19,11 +21,18 @@ def lease_of(native: Native) -> float:
     return time.monotonic() + left
 
 
+def first_lease(natives: Sequence[Native]) -> float:
+    """Give the end of the lock that ends first."""
+    first = min(natives, key=lambda native: native.locked_until_utc or _NEVER)
+    return lease_of(first)
+
+
 class ServiceBusChunk(Chunk):
     """A chunk that keeps the client's own messages.
 
     Args:
         natives: As they were received.
+        bodies: Theirs.
         source: The source's URL.
         lane: The session; None: no sessions.
         until: The end of the session's lock; None: each message has a lock of its own.
@@ -32,7 +41,12 @@ class ServiceBusChunk(Chunk):
     __slots__ = ("natives", "numbers", "source", "until")
 
     def __init__(
-        self, natives: Sequence[Native], source: str, lane: Lane | None = None, until: float | None = None
+        self,
+        natives: Sequence[Native],
+        bodies: Sequence[bytes],
+        source: str,
+        lane: Lane | None = None,
+        until: float | None = None,
     ) -> None:
         keys, types = [key_of(one) for one in natives], [incoming_type(one) for one in natives]
         self.natives = list(natives)
@@ -40,13 +54,13 @@ class ServiceBusChunk(Chunk):
         self.source = source
         self.until = until
         super().__init__(
-            [body_of(one) for one in natives],
+            list(bodies),
             self._delivery,
             lane=lane,
             keys=keys if any(key is not None for key in keys) else None,
             content_types=types if types.count(None) < len(types) else None,
             attempt=max(attempt_of(one) for one in natives),
-            lease_until=min(map(lease_of, natives)) if until is None else until,
+            lease_until=first_lease(natives) if until is None else until,
         )
 
     def position(self, index: int) -> str:

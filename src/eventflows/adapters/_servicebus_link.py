@@ -20,6 +20,11 @@ from eventflows.policy import Settlement, Verdict
 
 LONGEST_REASON: Final = 4096  # characters of a dead letter's reason, and of its description ("Dead-letter queues")
 SLICE: Final = 0.02  # seconds of one call of the client while there is work, and of one read of its socket
+AT_ONCE: Final = 1e-9  # seconds, over before the client looks: it gives what it has, and asks for nothing
+PLENTY: Final = 10_000  # messages, more than the client ever has at hand
+GOODBYE: Final = 0.25
+"""Seconds to say goodbye. Closing takes the client up to a second more, in which it waits for a thread of its own that
+sleeps; nobody has to wait for that with it."""
 IDLE_SLICE: Final = 0.1  # seconds of one call while nothing comes: how late `wake` may be heard
 
 
@@ -35,8 +40,30 @@ class Word:
     error: BrokerError | None = None
 
 
+def close_all(*handlers: Any) -> None:  # noqa: ANN401 - the client's own; None: there was none
+    """Close parts of the client."""
+    for one in handlers:
+        if one is not None:
+            with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
+                one.close()
+
+
+class _Always(threading.Event):
+    """An event that stays set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+
+    def clear(self) -> None:
+        """Leave it set."""
+
+
 class Link:
-    """A receiver of one queue or subscription, without anything fetched ahead.
+    """A receiver of one queue or subscription.
+
+    It lets the service send so many messages as the last `poll` asked for, and no more: what comes after a poll has
+    returned is at hand for the next one, and counts in it.
 
     Args:
         place: What it reads.
@@ -70,10 +97,20 @@ class Link:
         else:
             receiver = client.get_subscription_receiver(place.entity, place.subscription, **kind)
         self._client, self._receiver = client, receiver
+        # Set only within a call of `receive_messages`; a message that comes beside one, as while another is settled,
+        # would be sent back, and come again, and be sent back: several times for each message of a busy queue (7.15.0).
+        receiver._receive_context = _Always()
         try:
             receiver.__enter__()
         except Exception as error:
             raise translate(error, place.text, OPEN) from error
+
+    def rest(self) -> list[Native]:
+        """Give what came since the last poll, without asking for more; nothing, where the link is lost."""
+        try:
+            return self._at_hand(PLENTY)
+        except Exception:  # noqa: BLE001 - the next poll meets it, and says so
+            return []
 
     def _attach_again(self) -> None:
         """Attach anew after the link was lost; what is held is then settled by its lock, while that lasts.
@@ -99,23 +136,25 @@ class Link:
             return []
 
     def _poll(self, most: int, deadline: float, woken: threading.Event) -> list[Native]:
-        # While nothing comes it asks for one message: so at most one can come beside a call, to be sent back.
         try:
-            while True:
-                left = deadline - time.monotonic()
-                count = most if self._busy else 1
-                wait = min(max(left, 0.005), SLICE if self._busy else IDLE_SLICE)
+            got = self._at_hand(most)
+            while not got:
+                left = max(deadline - time.monotonic(), 0.005)
+                # While nothing comes one message is asked for, which ends the call as it comes.
+                count, wait = (most, min(left, SLICE)) if self._busy else (1, min(left, IDLE_SLICE))
                 got = list(self.receiver.receive_messages(count, max_wait_time=wait))
-                if got and len(got) < most and not self._busy:
-                    with contextlib.suppress(Exception):  # it comes up again at the next call; these are in hand
-                        got += self.receiver.receive_messages(most - len(got), max_wait_time=0.005)
-                self._busy = len(got) == most
-                if got:
-                    self.lock_seconds = max(lease_of(got[-1]) - time.monotonic(), 0.5)
-                if got or woken.is_set() or time.monotonic() >= deadline:
-                    return got
+                self._busy = bool(got)
+                if woken.is_set() or time.monotonic() >= deadline:
+                    break
         except Exception as error:
             raise translate(error, self._place.text, "receive") from error
+        if got:
+            self.lock_seconds = max(lease_of(got[-1]) - time.monotonic(), 0.5)
+        return got
+
+    def _at_hand(self, most: int) -> list[Native]:
+        """Give what came since the last poll; nothing is asked of the service."""
+        return list(self.receiver.receive_messages(most, max_wait_time=AT_ONCE))
 
     def settle(self, words: Sequence[Word], deadline: float) -> None:
         """Say each word, until the time is over."""
@@ -173,15 +212,15 @@ class Link:
             raise translate(error, self._place.text, "peek") from error
         return found
 
-    def close(self, held: Sequence[Native]) -> None:
-        """Hand back what is held, then close; where there is no connection to be had, the locks end by themselves."""
+    def hand_back(self, held: Sequence[Native]) -> None:
+        """Hand back what is held; where there is no connection to be had, the locks end by themselves."""
         with contextlib.suppress(BrokerError):
             for native in held:
                 self._hand_back(native)
-        for one in (self._receiver, self._client):
-            if one is not None:
-                with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
-                    one.close()
+
+    def close(self) -> None:
+        """Say goodbye: what the client has at hand and gave to nobody is released by it, at no cost."""
+        close_all(self._receiver, self._client)
 
     def _hand_back(self, native: Native) -> None:
         for again in (True, False):

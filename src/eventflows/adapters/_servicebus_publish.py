@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import attrs
 
 from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_errors import OPEN, PUBLISH, translate
+from eventflows.adapters._servicebus_link import close_all
 from eventflows.adapters._servicebus_place import client_of, place_of
 from eventflows.adapters._servicebus_types import Client, Outgoing, Sender
 from eventflows.adapters._servicebus_wire import outgoing
@@ -94,21 +96,19 @@ class ServiceBusPublisher:
             raise translate(error, self._place.text, OPEN) from error
 
     def _let_go(self) -> Future[None] | None:
-        """Close the client on its own thread; what hangs there is left behind."""
+        """Close the client on its own thread, where what hangs is left behind; gives the end of what was to be sent.
+
+        Everything is confirmed by then. The client's own end takes it up to a second, in which it waits for a thread
+        of its own that sleeps.
+        """
         owner, client, sender = self._owner, self._client, self._sender
         self._owner = self._client = self._sender = None
         if owner is None:
             return None
-
-        def close() -> None:
-            for one in (sender, client):
-                if one is not None:
-                    with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
-                        one.close()
-
-        closing = owner.start(close)
+        sent = owner.start(lambda: None)
+        owner.start(functools.partial(close_all, sender, client))
         owner.end()
-        return closing
+        return sent
 
     def send(self, batch: Sequence[Message]) -> Pending:
         """Start to publish."""
@@ -147,10 +147,10 @@ class ServiceBusPublisher:
         """Send what was given to `send`, then disconnect; the second call does nothing."""
         with self._lock:
             self._closed = True
-            closing = self._let_go()
-        if closing is not None:
+            sent = self._let_go()
+        if sent is not None:
             with contextlib.suppress(TimeoutError):  # a call that hangs is left behind
-                closing.result(max(timeout, 0.0))
+                sent.result(max(timeout, 0.0))
 
     def __enter__(self) -> Self:
         """Open it."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from concurrent.futures import Future
+from typing import Final
 
 import attrs
 
@@ -17,7 +18,7 @@ from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_check import aside
 from eventflows.adapters._servicebus_errors import OPEN
 from eventflows.adapters._servicebus_held import Held, ServiceBusChunk, lease_of
-from eventflows.adapters._servicebus_link import Link
+from eventflows.adapters._servicebus_link import GOODBYE, Link
 from eventflows.adapters._servicebus_reader import Reader
 from eventflows.adapters._servicebus_types import Native
 from eventflows.adapters._servicebus_wire import body_of, incoming
@@ -35,6 +36,7 @@ from eventflows.protocols import Backlog, Capabilities, ExtendResult, Location, 
 
 MOST_COUNTED: Final = 1000  # messages that `backlog` counts, at most: it looks at each
 PAGE: Final = 250  # messages of one look; the service gives no more ("Message browsing")
+_log: Final = logging.getLogger("eventflows")
 DEFERRED: Final = 1  # ServiceBusMessageState: set aside by somebody, to be asked for by its number
 GRACE: Final = 2.0  # seconds after its time at which a receive counts as one that hangs
 
@@ -55,9 +57,14 @@ class ServiceBusSubscriber(Reader):
         self._owner: Owner | None = None
         self._link: Link | None = None
         self._held = Held()
-        self._ahead: deque[Native] = deque()
+        self._ahead: dict[int, Native] = {}
+        """What came and was not handed out, by sequence number."""
         self._woken = threading.Event()
         self._mean = 0.0
+        self._looked = 0.0
+        """When the client was asked last what has come."""
+        self.expired = 0
+        """Messages whose locks ended before they were handed out: dropped here, and they come again."""
 
     # Opening and closing.
 
@@ -85,34 +92,35 @@ class ServiceBusSubscriber(Reader):
             raise
         self.ready = True
 
-    def _let_go(self) -> Any:  # noqa: ANN401 - a future, or None
-        """Hand back what is held and close the client, on its own thread; what hangs there is left behind."""
+    def _let_go(self) -> tuple[Future[None], Future[None]] | None:
+        """Hand back what is held, and close the client, on its own thread; what hangs there is left behind."""
         owner, link = self._owner, self._link
-        held = [*self._held.everything(), *self._ahead]
+        held = [*self._held.everything(), *self._ahead.values()]
         self._owner = self._link = None
-        self._held, self._ahead = Held(), deque()
+        self._held, self._ahead = Held(), {}
         self.ready = False
         if owner is None or link is None:
             return None
-        closing = owner.start(lambda: link.close(held))
+        handed, closed = owner.start(lambda: link.hand_back(held)), owner.start(link.close)
         owner.end()
-        return closing
+        return handed, closed
 
     def close(self, *, timeout: float = 30.0) -> None:
         """Hand back what is held and disconnect; the second call does nothing."""
         self._closed = True
         self._woken.set()
-        closing = self._let_go()
-        if closing is not None:
+        leaving = self._let_go()
+        if leaving is not None:
             with contextlib.suppress(TimeoutError):  # a call that hangs is left behind
-                closing.result(max(timeout, 0.0))
+                leaving[0].result(max(timeout, 0.0))
+                leaving[1].result(max(min(timeout, GOODBYE), 0.0))
 
     def _entered(self, timeout: float) -> tuple[Owner, Link]:
         if self._closed:
             raise self._was_closed()
         if self._owner is not None and self._owner.elsewhere:  # forked: the connection is the parent's
             self._owner = self._link = None
-            self._held, self._ahead = Held(), deque()
+            self._held, self._ahead = Held(), {}
         if self._owner is None:
             self.open(timeout=timeout)
         if self._owner is None or self._link is None:  # closed by another thread meanwhile
@@ -136,7 +144,7 @@ class ServiceBusSubscriber(Reader):
                     max(deadline - time.monotonic(), 0.0) + GRACE,
                     "receive",
                 )
-                self._ahead.extend(self._held.fresh(natives))
+                self._came(natives)
             chunk = self._chunk(limit, max_bytes)
             woken = self._woken.is_set()
             if chunk is not None or woken or time.monotonic() >= deadline:
@@ -151,27 +159,57 @@ class ServiceBusSubscriber(Reader):
 
     def _chunk(self, limit: int, max_bytes: int) -> ServiceBusChunk | None:
         taken: list[Native] = []
-        total = 0
+        bodies: list[bytes] = []
+        total, now, gone = 0, datetime.datetime.now(datetime.UTC), 0
         while self._ahead and len(taken) < limit:
-            size = len(body_of(self._ahead[0]))
-            if taken and total + size > max_bytes:
+            number, native = next(iter(self._ahead.items()))
+            body = body_of(native)
+            if taken and total + len(body) > max_bytes:
                 break
-            total += size
-            self._mean += (size - self._mean) / 16 if self._mean else size
-            taken.append(self._ahead.popleft())
+            del self._ahead[number]
+            if native.locked_until_utc is not None and native.locked_until_utc <= now:
+                gone += 1
+                continue
+            total += len(body)
+            self._mean += (len(body) - self._mean) / 16 if self._mean else len(body)
+            taken.append(native)
+            bodies.append(body)
+        self._expired(gone)
         if not taken:
             return None
-        chunk = ServiceBusChunk(taken, self._place.text)
+        chunk = ServiceBusChunk(taken, bodies, self._place.text)
         self._held.add(chunk)
         return chunk
 
+    def _came(self, natives: Sequence[Native]) -> None:
+        """Take what came; a message that is here already has a new lock, and keeps its place."""
+        self._looked = time.monotonic()
+        for native in self._held.fresh(natives):
+            self._ahead[int(native.sequence_number or 0)] = native
+
     def _keep_ahead(self, owner: Owner, link: Link) -> None:
-        """Renew what did not fit and nobody has asked for since."""
-        due = [one for one in self._ahead if lease_of(one) - time.monotonic() < link.lock_seconds / 2]
+        """Renew what came and nobody has asked for yet.
+
+        Before a quarter of a lock is over it stays with the client, which hands it back at no cost when it is closed.
+        """
+        if time.monotonic() - self._looked < link.lock_seconds / 4:
+            return
+        self._came(owner.call(link.rest, GRACE, "receive"))
+        due = [one for one in self._ahead.values() if lease_of(one) - time.monotonic() < link.lock_seconds / 2]
         if due:
             results = owner.call(lambda: link.renew(due, time.monotonic() + GRACE), GRACE * 2, "extend")
-            lost = {id(one) for one, error in zip(due, results, strict=True) if isinstance(error, LeaseLostError)}
-            self._ahead = deque(one for one in self._ahead if id(one) not in lost)
+            lost = [one for one, error in zip(due, results, strict=True) if isinstance(error, LeaseLostError)]
+            for native in lost:
+                del self._ahead[int(native.sequence_number or 0)]
+            self._expired(len(lost))
+
+    def _expired(self, count: int) -> None:
+        """Note locks that ended before anybody was given their messages."""
+        if count:
+            self.expired += count
+            _log.warning(
+                "%s: %d locks ended before their messages were handed out; these come again.", self._place.text, count
+            )
 
     def wake(self) -> None:
         """Let a blocked `receive`, or the next one, return early."""
@@ -225,7 +263,7 @@ class ServiceBusSubscriber(Reader):
         """Count what waits, what others hold and what is scheduled, by looking; beyond `MOST_COUNTED` it stops."""
         deadline = time.monotonic() + timeout
         owner, link = self._entered(timeout)
-        mine = {int(one.sequence_number or 0) for one in (*self._held.everything(), *self._ahead)}
+        mine = {int(one.sequence_number or 0) for one in self._held.everything()} | self._ahead.keys()
         waiting, first = 0, 1
         oldest: datetime.datetime | None = None
         while waiting < MOST_COUNTED:

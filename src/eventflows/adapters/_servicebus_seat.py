@@ -96,6 +96,8 @@ class Seat:
         self.claim: Claim | None = None
         self.back_by = float("inf")
         """When the client's call that is out must have come back."""
+        self.leaving = threading.Event()
+        """Set when it is over, and nothing is left but to say goodbye."""
         self.thread = threading.Thread(target=self._run, name="eventflows-servicebus-session", daemon=True)
         self.thread.start()
 
@@ -126,7 +128,8 @@ class Seat:
         while not self._over:
             if self._table.may_seek():
                 self._sit()
-        self._link.close(())
+        self.leaving.set()
+        self._link.close()
         self._refuse_calls()
 
     def _sit(self) -> None:
@@ -155,6 +158,8 @@ class Seat:
             while not self._over and not claim.lane.lost and not self._done_with(claim):
                 self._turn(claim)
         self._lose()
+        if self._over:
+            self.leaving.set()
         self._link.leave()
 
     def _done_with(self, claim: Claim) -> bool:

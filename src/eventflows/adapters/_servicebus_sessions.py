@@ -15,7 +15,7 @@ import attrs
 from eventflows.adapters._servicebus_check import aside
 from eventflows.adapters._servicebus_errors import wants_sessions
 from eventflows.adapters._servicebus_held import Held, ServiceBusChunk
-from eventflows.adapters._servicebus_link import Word
+from eventflows.adapters._servicebus_link import GOODBYE, Word
 from eventflows.adapters._servicebus_place import SESSION_IDLE, SESSIONS
 from eventflows.adapters._servicebus_queue import ServiceBusSubscriber
 from eventflows.adapters._servicebus_reader import Reader
@@ -100,9 +100,9 @@ class ServiceBusSessionSubscriber(Reader):
         deadline = time.monotonic() + timeout
         self._closed = True
         self._woken.set()
-        busy = [seat for seat in self._let_go() if seat.claim is not None]
-        for seat in busy:
-            seat.thread.join(max(deadline - time.monotonic(), 0.0))
+        for seat in [one for one in self._let_go() if one.claim is not None]:
+            seat.leaving.wait(max(deadline - time.monotonic(), 0.0))
+            seat.thread.join(max(min(deadline - time.monotonic(), GOODBYE), 0.0))
 
     def _entered(self, timeout: float) -> Table:
         if self._closed:
@@ -169,16 +169,18 @@ class ServiceBusSessionSubscriber(Reader):
         chunks: list[Chunk] = []
         for seat, claim in ready:
             taken: list[Native] = []
+            bodies: list[bytes] = []
             most = min(limit, share - len(claim.held))
             while claim.ahead and len(taken) < most:
-                size = len(body_of(claim.ahead[0]))
-                if size > max_bytes and (taken or chunks):
+                body = body_of(claim.ahead[0])
+                if len(body) > max_bytes and (taken or chunks):
                     break
-                max_bytes -= size
+                max_bytes -= len(body)
                 taken.append(claim.ahead.popleft())
+                bodies.append(body)
             if taken:
                 limit -= len(taken)
-                chunk = ServiceBusChunk(taken, self._place.text, claim.lane, claim.until)
+                chunk = ServiceBusChunk(taken, bodies, self._place.text, claim.lane, claim.until)
                 claim.held.add(chunk)
                 self._claims[claim.lane] = seat, claim
                 chunks.append(chunk)
