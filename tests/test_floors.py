@@ -52,6 +52,9 @@ WITH_SDK = {"eventflows.adapters._kafka_python"} | {
     f"eventflows.adapters._kafka_python_{name}"
     for name in ("batches", "client", "consumer", "member", "producer", "reader", "records", "transactions")
 }
+WITH_SDK |= {"eventflows.adapters._kafka_rd"} | {
+    f"eventflows.adapters._kafka_rd_{name}" for name in ("client", "consumer", "member", "producer", "reader")
+}
 VENDORS = {"kafka", "confluent_kafka", "boto3", "botocore", "azure"}
 
 ROOT = Path(eventflows.__file__).parent

@@ -7,10 +7,13 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
+import confluent_kafka
 import kafka.errors
+from confluent_kafka import KafkaError, KafkaException
 from kafka.admin import MemberToRemove
 from kafka.consumer.fetcher import ConsumerRecord
 
+from eventflows.adapters import _kafka_rd_errors
 from eventflows.adapters._kafka_python_errors import TABLE, translate
 from eventflows.errors import BrokerError
 from eventflows.message import Message
@@ -242,8 +245,49 @@ class KafkaScenarioHarness(KafkaHarness):
         return DeadMembers(self._server, self._gate, self.group_of(None))
 
 
+class RdHarness(KafkaHarness):
+    """The same through librdkafka."""
+
+    native_type = confluent_kafka.Message
+    source_options: ClassVar[Mapping[str, object]] = {**KafkaHarness.source_options, "client": "librdkafka"}
+    destination_options: ClassVar[Mapping[str, object]] = {"client": "librdkafka"}
+
+    def bad_credentials(self) -> tuple[str, Mapping[str, object], str]:
+        """A user with the wrong password."""
+        url, options, secret = super().bad_credentials()
+        return url, {**options, "client": "librdkafka"}, secret
+
+    def error_table(self) -> Iterable[tuple[BaseException, type[BrokerError], bool]]:
+        """Make an error of each code."""
+        for name, kind in _kafka_rd_errors.TABLE.items():
+            error = KafkaError(getattr(KafkaError, name), "from the client")
+            yield KafkaException(error), kind, kind("").retryable
+
+    def translate(self, error: BaseException) -> BrokerError:
+        """Translate as the adapter does."""
+        return _kafka_rd_errors.translate(error, "kafka://broker/topic")
+
+    def revoke(self, subscriber: Subscriber) -> bool:
+        """Remove every member from its group, as an administrator may, and wait until it has noticed."""
+        consumer = subscriber._group.member.handle  # type: ignore[attr-defined]
+        member = consumer.memberid()
+        with administrator(self._server) as admin:
+            admin.remove_group_members(self._group, [MemberToRemove(member_id=member)])
+        wait_until(lambda: consumer.memberid() != member, 10, what="the member notices")
+        return True
+
+
 class KafkaRunnerHarness(KafkaHarness):
     """The same for the runner, whose faults are of one end only: a frozen broker would freeze both."""
+
+    allowed_skips: ClassVar[Mapping[str, str] | None] = None
+
+    def faults(self, name: str) -> None:
+        """None that the source would not have, too."""
+
+
+class RdRunnerHarness(RdHarness):
+    """The same through librdkafka."""
 
     allowed_skips: ClassVar[Mapping[str, str] | None] = None
 

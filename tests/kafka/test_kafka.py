@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventflows.testing import AdapterConformance, RunnerConformance, ScenarioConformance
-from kafka_harness import KafkaHarness, KafkaRunnerHarness, KafkaScenarioHarness
+from kafka_harness import KafkaHarness, KafkaRunnerHarness, KafkaScenarioHarness, RdHarness, RdRunnerHarness
 
 # A connection that is refused leaves kafka-python's socket to the garbage collector, which warns.
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -15,6 +15,12 @@ class TestKafka(AdapterConformance):
     """The adapter."""
 
     harness = KafkaHarness
+
+
+class TestLibrdkafka(AdapterConformance):
+    """The adapter, through librdkafka."""
+
+    harness = RdHarness
 
 
 @pytest.mark.trial
@@ -30,3 +36,10 @@ class TestScenariosOnKafka(ScenarioConformance):
 
     harness = KafkaScenarioHarness
     played = "kafka"
+
+
+@pytest.mark.trial
+class TestRunnerOnLibrdkafka(RunnerConformance):
+    """The runner, over it through librdkafka."""
+
+    harness = RdRunnerHarness

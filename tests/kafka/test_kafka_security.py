@@ -8,11 +8,13 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 
+import confluent_kafka
 import kafka.errors
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 
 from eventflows import publisher, subscriber
+from eventflows.adapters import _kafka_rd_errors
 from eventflows.adapters._kafka_python_errors import TABLE
 from eventflows.errors import (
     AuthenticationError,
@@ -36,6 +38,12 @@ pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.Pyt
 def server() -> KafkaServer:
     """The broker that all share."""
     return shared()
+
+
+@pytest.fixture(params=["kafka-python", "librdkafka"])
+def client(request: pytest.FixtureRequest) -> str:
+    """Each client in turn."""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -86,7 +94,7 @@ def refusal(url: str, options: Mapping[str, object]) -> BaseException:
     return caught.value
 
 
-def test_every_error_class_of_the_client_is_in_the_table() -> None:
+def test_every_error_class_of_kafka_python_is_in_the_table() -> None:
     """What kafka-python may raise has a class of ours; a new version's new class is noticed."""
     classes = {
         name
@@ -97,14 +105,25 @@ def test_every_error_class_of_the_client_is_in_the_table() -> None:
     assert classes - set(TABLE) - bases == set()
 
 
+def test_every_error_code_of_librdkafka_is_in_the_table() -> None:
+    """What librdkafka may say has a class of ours; a new version's new code is noticed."""
+    codes = {
+        name for name, code in vars(confluent_kafka.KafkaError).items() if name.isupper() and isinstance(code, int)
+    }
+    assert len(codes) > 150
+    assert codes ^ set(_kafka_rd_errors.TABLE) == set()
+
+
 @pytest.mark.parametrize("listener", ["SASL_PLAINTEXT", "SASL_SSL"])
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"])
-def test_a_user_with_rights_publishes_and_reads(server: KafkaServer, topic: str, listener: str, mechanism: str) -> None:
+def test_a_user_with_rights_publishes_and_reads(
+    client: str, server: KafkaServer, topic: str, listener: str, mechanism: str
+) -> None:
     """Every mechanism works, in plain text and over TLS."""
     options = user(sasl=mechanism)
     if listener == "SASL_SSL":
         options["ca"] = str(server.tls / "ca.pem")
-    url = f"kafka://{server.address(listener)}/{topic}"
+    url = f"kafka://{server.address(listener)}/{topic}?client={client}"
     rules = acls(ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.WRITE, ACLOperation.DESCRIBE)
     rules += acls(ResourceType.GROUP, "secured", ACLOperation.READ)
     with allowed(server, rules):
@@ -115,78 +134,82 @@ def test_a_user_with_rights_publishes_and_reads(server: KafkaServer, topic: str,
             assert [list(chunk.bodies) for chunk in chunks] == [[b"body"]]
 
 
-def test_a_ca_given_as_text_is_trusted(server: KafkaServer, topic: str) -> None:
+def test_a_ca_given_as_text_is_trusted(client: str, server: KafkaServer, topic: str) -> None:
     """The CA may be PEM text."""
-    url = f"kafka://{server.address('TLS')}/{topic}"
+    url = f"kafka://{server.address('TLS')}/{topic}?client={client}"
     with open_publisher(url, ca=(server.tls / "ca.pem").read_text()) as publisher:
         assert [one.error for one in publisher.publish([Message(b"body")])] == [None]
 
 
-def test_a_wrong_password_is_an_authentication_error(server: KafkaServer, topic: str) -> None:
+def test_a_wrong_password_is_an_authentication_error(client: str, server: KafkaServer, topic: str) -> None:
     """The password is not shown."""
-    error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", user(password="wrong-98"))
+    error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}?client={client}", user(password="wrong-98"))
     assert (type(error), "wrong-98" in str(error)) == (AuthenticationError, False)
 
 
-def test_a_wrong_ca_is_an_authentication_error_that_names_the_option(server: KafkaServer, topic: str) -> None:
+def test_a_wrong_ca_is_an_authentication_error_that_names_the_option(
+    client: str, server: KafkaServer, topic: str
+) -> None:
     """A broker that we do not trust is told from one that does not trust us."""
-    error = refusal(f"kafka://{server.address('TLS')}/{topic}", {"ca": str(server.tls / "other-ca.pem")})
+    error = refusal(
+        f"kafka://{server.address('TLS')}/{topic}?client={client}", {"ca": str(server.tls / "other-ca.pem")}
+    )
     assert (type(error), "correct ca=" in str(error)) == (AuthenticationError, True)
 
 
-def test_a_missing_ca_is_a_config_error(server: KafkaServer, topic: str) -> None:
+def test_a_missing_ca_is_a_config_error(client: str, server: KafkaServer, topic: str) -> None:
     """A path that leads nowhere is our own mistake."""
-    error = refusal(f"kafka://{server.address('TLS')}/{topic}", {"ca": str(server.tls / "no.pem")})
+    error = refusal(f"kafka://{server.address('TLS')}/{topic}?client={client}", {"ca": str(server.tls / "no.pem")})
     assert type(error) is ConfigError
 
 
-def test_plain_text_against_tls_says_so(server: KafkaServer, topic: str) -> None:
+def test_plain_text_against_tls_says_so(client: str, server: KafkaServer, topic: str) -> None:
     """The text names the option that is missing."""
-    error = refusal(f"kafka://{server.address('TLS')}/{topic}", {})
+    error = refusal(f"kafka://{server.address('TLS')}/{topic}?client={client}", {})
     assert (type(error), "tls=true" in str(error)) == (ConnectionFailedError, True)
 
 
-def test_tls_against_plain_text_says_so(server: KafkaServer, topic: str) -> None:
+def test_tls_against_plain_text_says_so(client: str, server: KafkaServer, topic: str) -> None:
     """The text says that the port may speak plain text."""
-    error = refusal(f"kafka://{server.address()}/{topic}", {"ca": str(server.tls / "ca.pem")})
+    error = refusal(f"kafka://{server.address()}/{topic}?client={client}", {"ca": str(server.tls / "ca.pem")})
     assert (type(error), "plain text" in str(error)) == (AuthenticationError, True)
 
 
-def test_mutual_tls_without_a_certificate_is_refused(server: KafkaServer, topic: str) -> None:
+def test_mutual_tls_without_a_certificate_is_refused(client: str, server: KafkaServer, topic: str) -> None:
     """A listener that wants a certificate refuses a client without one."""
-    error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}", {"ca": str(server.tls / "ca.pem")})
+    error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}?client={client}", {"ca": str(server.tls / "ca.pem")})
     assert isinstance(error, (AuthenticationError, ConnectionFailedError))
 
 
-def test_mutual_tls_knows_the_client_by_its_certificate(server: KafkaServer, topic: str) -> None:
+def test_mutual_tls_knows_the_client_by_its_certificate(client: str, server: KafkaServer, topic: str) -> None:
     """With a certificate the connection stands; what its owner may do is asked next."""
     options = {"ca": str(server.tls / "ca.pem"), "cert": str(server.tls / "client.pem")}
-    error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}", options)
+    error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}?client={client}", options)
     assert type(error) is PermissionDeniedError
 
 
-def test_a_missing_topic_is_not_found(server: KafkaServer) -> None:
+def test_a_missing_topic_is_not_found(client: str, server: KafkaServer) -> None:
     """The client alone would wait in silence."""
-    assert type(refusal(f"kafka://{server.address()}/no-such-topic", {})) is NotFoundError
+    assert type(refusal(f"kafka://{server.address()}/no-such-topic?client={client}", {})) is NotFoundError
 
 
-def test_a_forbidden_topic_is_a_permission_denied(server: KafkaServer, topic: str) -> None:
+def test_a_forbidden_topic_is_a_permission_denied(client: str, server: KafkaServer, topic: str) -> None:
     """The client alone would wait in silence."""
-    error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", user())
+    error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}?client={client}", user())
     assert (type(error), "topic" in str(error)) == (PermissionDeniedError, True)
 
 
-def test_a_forbidden_group_is_a_permission_denied(server: KafkaServer, topic: str) -> None:
+def test_a_forbidden_group_is_a_permission_denied(client: str, server: KafkaServer, topic: str) -> None:
     """The topic may be read, the group may not be used."""
     with allowed(server, acls(ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.DESCRIBE)):
-        error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", user())
+        error = refusal(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}?client={client}", user())
     assert (type(error), "group" in str(error)) == (PermissionDeniedError, True)
 
 
 @pytest.mark.trial
 @pytest.mark.parametrize("lost", [ResourceType.TOPIC, ResourceType.GROUP])
 def test_a_permission_withdrawn_while_running_is_raised_within_ten_seconds(
-    server: KafkaServer, topic: str, lost: ResourceType
+    client: str, server: KafkaServer, topic: str, lost: ResourceType
 ) -> None:
     """Nothing waits, nothing is settled, and it is noticed all the same."""
     group = f"withdrawn-{uuid.uuid4().hex[:8]}"
@@ -196,7 +219,9 @@ def test_a_permission_withdrawn_while_running_is_raised_within_ten_seconds(
     }
     withdrawn = kept.pop(lost)
     [rules] = kept.values()
-    subscriber = open_subscriber(f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}", group=group, **user())
+    subscriber = open_subscriber(
+        f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}?client={client}", group=group, **user()
+    )
 
     def raised() -> bool:
         try:

@@ -231,6 +231,10 @@ class Keeper(Protocol):
         """Records came."""
         ...
 
+    def stashed(self, partition: Partition) -> int:
+        """Count the records that came and were not handed out."""
+        ...
+
     def out_of_range(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """The log does not have what was to come next; gives where each is read from now."""
         ...
@@ -368,6 +372,10 @@ class Client(Protocol):
 
 def client_of(options: Options) -> Client:
     """Give the client; it is installed."""
+    if options.get("client") == "librdkafka":
+        from eventflows.adapters import _kafka_rd
+
+        return _kafka_rd
     from eventflows.adapters import _kafka_python
 
     return _kafka_python

@@ -14,6 +14,7 @@ from eventflows.adapters._kafka_clients import Client, Member, Options, Partitio
 from eventflows.adapters._kafka_commits import Commits
 from eventflows.adapters._kafka_errors import SettlingError, denied, missing
 from eventflows.adapters._kafka_look import oldest
+from eventflows.adapters._watermark import RewoundError
 from eventflows.errors import BrokerError, LeaseLostError
 from eventflows.message import Lane
 from eventflows.protocols import Backlog, Gap, Location
@@ -117,6 +118,17 @@ class Group:
         claim = self.claims.get(partition)
         if claim is None or claim.lane.lost:
             return
+        try:
+            self._track(claim, records)
+        except RewoundError as error:
+            self.fence([partition])
+            raise BrokerError(
+                f"{self._location.text}: {claim.lane.name} goes on at offset {error.offset}, though everything below "
+                f"{error.after} was received; it is opened again.", retryable=True,
+            ) from error  # fmt: skip
+        self.stash.setdefault(claim, []).extend(records)
+
+    def _track(self, claim: Claim, records: Records) -> None:
         offset = self.member.columns.offset
         with claim.lane.lock:
             first, stop = offset(records[0]), offset(records[-1]) + 1
@@ -124,7 +136,11 @@ class Group:
                 claim.mark.track(first, stop)
             else:
                 claim.mark.track_offsets([offset(record) for record in records])
-        self.stash.setdefault(claim, []).extend(records)
+
+    def stashed(self, partition: Partition) -> int:
+        """Count the records that came and were not handed out."""
+        claim = self.claims.get(partition)
+        return 0 if claim is None else len(self.stash.get(claim, ()))
 
     # Claims.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -71,6 +72,7 @@ def _from(value: object) -> str | datetime.datetime:
 
 
 _COMMON: Final = (
+    Option(name="client", parse=_one_of("kafka-python", "librdkafka"), about='which client (default "kafka-python")'),
     Option(name="username", parse=_text, about="the SASL user; needs password"),
     Option(name="password", parse=_secret, about="the SASL user's password, as a Secret; a keyword only"),
     Option(name="sasl", parse=_one_of(*MECHANISMS), about="the mechanism (default SCRAM-SHA-512)"),
@@ -154,3 +156,27 @@ def session_timeout(options: Mapping[str, object]) -> float:
 def poll_interval(options: Mapping[str, object]) -> float:
     """Give the seconds after which a member that does not poll is out."""
     return float(str(options.get("poll_interval", max(300.0, session_timeout(options)))))
+
+
+def load_tls(location: Location, options: Mapping[str, object]) -> ssl.SSLContext:
+    """Read the CA, the certificate and its key.
+
+    Raises:
+        ConfigError: One of them cannot be used.
+    """
+    ca = options.get("ca")
+    pem = isinstance(ca, str) and "-----BEGIN" in ca
+    try:
+        context = ssl.create_default_context(
+            cadata=str(ca) if pem else None, cafile=None if pem or ca is None else str(ca)
+        )
+    except (OSError, ssl.SSLError) as error:
+        shown = "the PEM text" if pem else ca
+        raise ConfigError(f"{location.text}: ca=: {shown} cannot be used: {type(error).__name__}.") from error
+    if "cert" in options:
+        key = options.get("key")
+        try:
+            context.load_cert_chain(str(options["cert"]), None if key is None else str(key))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{location.text}: cert= and key= cannot be used: {type(error).__name__}.") from error
+    return context

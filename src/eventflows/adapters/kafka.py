@@ -28,6 +28,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Final
 
+import attrs
+
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_publisher import MAX_BYTES, KafkaPublisher
 from eventflows.adapters._kafka_subscriber import KafkaSubscriber
@@ -50,23 +52,36 @@ CAPABILITIES: Final = Capabilities(
 )
 
 
-def _client_is_there() -> None:
-    if find_spec("kafka") is None:
-        raise MissingExtraError("kafka:// needs the Kafka client. Install eventflows[kafka].")
+RD_CAPABILITIES: Final = attrs.evolve(CAPABILITIES, min_slice=0.02, transactions=False)
+
+_MODULES: Final = {"kafka-python": ("kafka", "kafka"), "librdkafka": ("confluent_kafka", "librdkafka")}
+"""Client to its module, and to the extra that brings it."""
+
+
+def _client_is_there(options: Mapping[str, object]) -> None:
+    chosen = str(options.get("client", "kafka-python"))
+    module, extra = _MODULES[chosen]
+    if find_spec(module) is not None:
+        return
+    text = f"kafka:// with {chosen} needs that client. Install eventflows[{extra}]"
+    for other, (its_module, _) in _MODULES.items():
+        if other != chosen and find_spec(its_module) is not None:
+            text += f", or choose the one that is installed, client={other}"
+    raise MissingExtraError(f"{text}.")
 
 
 def _capabilities(location: Location, options: Mapping[str, object]) -> Capabilities:
-    return CAPABILITIES
+    return RD_CAPABILITIES if options.get("client") == "librdkafka" else CAPABILITIES
 
 
 def _subscriber(location: Location, options: Mapping[str, object]) -> KafkaSubscriber:
-    _client_is_there()
-    return KafkaSubscriber(location, options, CAPABILITIES)
+    _client_is_there(options)
+    return KafkaSubscriber(location, options, _capabilities(location, options))
 
 
 def _publisher(location: Location, options: Mapping[str, object]) -> KafkaPublisher:
-    _client_is_there()
-    return KafkaPublisher(location, options, CAPABILITIES)
+    _client_is_there(options)
+    return KafkaPublisher(location, options, _capabilities(location, options))
 
 
 ADAPTER: Final = AdapterSpec(

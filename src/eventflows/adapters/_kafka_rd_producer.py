@@ -1,0 +1,214 @@
+"""A producer of librdkafka. It is not idempotent: that one does nothing any more after what it calls a fatal error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from confluent_kafka import KafkaException, Producer
+
+from eventflows.adapters._kafka_clients import Options
+from eventflows.adapters._kafka_errors import denied, missing, told
+from eventflows.adapters._kafka_publisher import MAX_BYTES
+from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
+from eventflows.adapters._kafka_rd_config import client_config
+from eventflows.adapters._kafka_rd_errors import name_it, translate
+from eventflows.errors import (
+    BrokerError,
+    InvalidMessageError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+)
+from eventflows.protocols import Location, PublishResult
+
+BATCH_BYTES: Final = 1_000_000
+SLICE: Final = 0.05
+"""Seconds of one wait for answers; another thread may get them meanwhile."""
+TIMED_OUT: Final = frozenset({"_MSG_TIMED_OUT", "_TIMED_OUT", "_TIMED_OUT_QUEUE"})
+
+
+def producer_config(location: Location, options: Options) -> dict[str, Any]:
+    """Give what every producer of ours is told; reads secrets and files.
+
+    Raises:
+        ConfigError: A secret, a CA or a certificate cannot be read.
+    """
+    return client_config(location, options) | {
+        "acks": "all",
+        "compression.type": options.get("compression", "none"),
+        "linger.ms": float(str(options.get("linger", 0))) * 1000,
+        "partitioner": "murmur2_random",  # as the Java client
+        "message.max.bytes": MAX_BYTES + 48_000,
+        "request.timeout.ms": 10_000,
+        "queue.buffering.max.messages": 0,  # whoever sends bounds what is unconfirmed
+        "queue.buffering.max.kbytes": 1024 * 1024,
+    }
+
+
+class _Sent:
+    """Records on their way, one answer for each: None, the client's message or error, or an error of ours."""
+
+    def __init__(self, count: int, producer: RdProducer) -> None:
+        self._answers: list[Any] = [None] * count
+        self._waiting = count
+        self._producer = producer
+
+    def told(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
+        """Take the answer for one; called while the producer is polled, by one thread at a time."""
+        self._answers[index] = message if error is None else (error, len(message))
+        self._waiting -= 1
+
+    def fault(self, index: int, error: BrokerError) -> None:
+        """Note that one cannot be sent."""
+        self._answers[index] = error
+        self._waiting -= 1
+
+    @property
+    def done(self) -> bool:
+        if self._waiting:
+            self._producer.serve(0.0)
+        return not self._waiting
+
+    def results(self, timeout: float) -> list[PublishResult]:
+        """Wait for the broker's answers."""
+        deadline = time.monotonic() + timeout
+        while self._waiting and (left := deadline - time.monotonic()) > 0:
+            self._producer.serve(min(left, SLICE))
+        return [self._result(answer) for answer in self._answers]
+
+    def _result(self, answer: Any) -> PublishResult:  # noqa: ANN401 - the client's own
+        if answer is None:
+            return PublishResult(None, self._producer.late())
+        if isinstance(answer, BrokerError):
+            return PublishResult(None, answer)
+        if isinstance(answer, tuple):
+            return PublishResult(None, self._producer.refused(*answer))
+        return PublishResult(f"{answer.partition()}:{answer.offset()}", None)
+
+
+class RdProducer:
+    """A connected producer.
+
+    Args:
+        location: The destination.
+        options: Its options.
+        timeout: Seconds for connecting.
+    """
+
+    def __init__(self, location: Location, options: Options, timeout: float) -> None:
+        self._where = location.text
+        self._topic = location.path
+        self._config = producer_config(location, options) | {
+            "enable.idempotence": False,
+            "max.in.flight.requests.per.connection": 1,  # more would let a retried batch overtake: order per key
+            "message.timeout.ms": 30_000,
+        }
+        self._batch_bytes = self._batch_limit = BATCH_BYTES
+        self._found: set[str] = set()
+        self._polls = threading.Lock()
+        self._connect(timeout)
+
+    def _connect(self, timeout: float) -> None:
+        config = self._config | {"batch.size": self._batch_bytes}
+        handle, self._causes = connect(Producer, config, self._topic, self._where, timeout)
+        self._handled = Handled(handle)
+
+    @property
+    def _handle(self) -> Any:  # noqa: ANN401 - a Producer
+        return self._handled.handle
+
+    @property
+    def cluster(self) -> str | None:
+        """The id of the cluster; None: it does not say."""
+        found: str | None = self._handle.cluster_id(5.0)
+        return found
+
+    def knows(self, topic: str) -> bool:
+        """Whether it knows a topic without asking."""
+        return topic in self._found
+
+    def find(self, topic: str) -> None:
+        """See that a topic is there, and may be used."""
+        try:
+            found = self._handle.list_topics(topic, timeout=5.0).topics[topic]
+        except KafkaException as error:
+            raise translate(error, self._where) from error
+        if found.error is None:
+            self._found.add(topic)
+            return
+        ours = name_it(found.error, self._where)
+        if isinstance(ours, NotFoundError):
+            raise missing(self._where, topic)
+        raise denied(self._where, topic) if isinstance(ours, PermissionDeniedError) else ours
+
+    def send(self, topic: str, records: Sequence[dict[str, Any] | BrokerError]) -> _Sent:
+        """Start to publish; what is an error already is its own answer."""
+        if self._batch_limit != self._batch_bytes:
+            self._make_anew()
+        sent = _Sent(len(records), self)
+        for index, record in enumerate(records):
+            fault = record if isinstance(record, BrokerError) else self._start(topic, record, partial(sent.told, index))
+            if fault is not None:
+                sent.fault(index, fault)
+        self.serve(0.0)
+        return sent
+
+    def _start(self, topic: str, record: dict[str, Any], answer: Any) -> BrokerError | None:  # noqa: ANN401
+        partition = record.get("partition", -1)
+        if partition < 0 and "partition" in record:
+            return InvalidMessageError(f"{self._where}: there is no partition {partition}.")
+        try:
+            self._handle.produce(
+                topic, record["value"], record["key"], partition, on_delivery=answer,
+                timestamp=record.get("timestamp_ms", 0), headers=record["headers"],
+            )  # fmt: skip
+        except (ValueError, TypeError) as error:
+            ours = InvalidMessageError(f"{self._where}: {error}")
+            ours.__cause__ = error
+            return ours
+        except (KafkaException, BufferError) as error:
+            return translate(error, self._where)
+        return None
+
+    def serve(self, timeout: float) -> None:
+        """Let answers come; one thread at a time waits for them, the others for it."""
+        if self._polls.acquire(timeout=timeout) if timeout else self._polls.acquire(blocking=False):
+            try:
+                self._handle.poll(timeout)
+            finally:
+                self._polls.release()
+
+    def late(self) -> BrokerError:
+        """Say that no answer came in time, or why none comes."""
+        if self._causes.refused:
+            return self._causes.told(self._where)
+        return OutcomeUnknownError(f"{self._where}: no answer in time; the message may be there, or come later.")
+
+    def refused(self, error: Any, size: int) -> BrokerError:  # noqa: ANN401 - a KafkaError
+        """Say why a message of so many bytes was not published."""
+        name = error.name()
+        if name == "MSG_SIZE_TOO_LARGE" and size < self._batch_bytes // 2:
+            # It may be small itself, and the batch too large for the topic: librdkafka does not divide it.
+            self._batch_limit = min(self._batch_limit, self._batch_bytes // 4)
+            return told(BrokerError, self._where, "a batch was larger than the topic's max.message.bytes", None)
+        return self.late() if name in TIMED_OUT and self._causes.refused else name_it(error, self._where)
+
+    def _make_anew(self) -> None:
+        self.close(5.0)
+        self._batch_bytes = self._batch_limit
+        self._connect(5.0)
+
+    def close(self, timeout: float) -> None:
+        """Send what was given, then disconnect; always disconnects."""
+        with self._polls:
+            if self._handle.flush(timeout):
+                self._handle.purge()
+                self._handle.flush(1.0)
+        abandon(self._handle.close, 1.0)
+
+    def leave(self) -> None:
+        """Touch nothing of it any more: what has a handle sees to that by itself."""
