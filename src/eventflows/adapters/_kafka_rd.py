@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
-from confluent_kafka import KafkaException, Producer
-
-from eventflows.adapters._kafka_clients import Keeper, Options, Transactions
-from eventflows.adapters._kafka_rd_client import abandon, connect
-from eventflows.adapters._kafka_rd_config import client_config
-from eventflows.adapters._kafka_rd_errors import translate
+from eventflows.adapters import _kafka_rd_admin
+from eventflows.adapters._kafka_clients import Keeper, Options, Standing, Topic, Transactions
 from eventflows.adapters._kafka_rd_member import RdMember
 from eventflows.adapters._kafka_rd_producer import RdProducer
 from eventflows.adapters._kafka_rd_reader import RdReader
@@ -35,13 +31,14 @@ def reader(location: Location, options: Options, timeout: float) -> Iterator[RdR
 
 def topics(location: Location, options: Options, timeout: float) -> Collection[str]:
     """Give the names of all topics that we may see; needs no group."""
-    handle, _ = connect(Producer, client_config(location, options), "eventflows", location.text, timeout)
-    try:
-        return set(handle.list_topics(timeout=timeout).topics)
-    except KafkaException as error:
-        raise translate(error, location.text) from error
-    finally:
-        abandon(handle.close, 1.0)
+    return _kafka_rd_admin.topics_of(location, options, timeout)
+
+
+def inspect(
+    location: Location, options: Options, topics: Sequence[str], group: str | None, timeout: float
+) -> tuple[dict[str, Topic], Standing | None]:
+    """Look at topics and a group as an administrator; None: there is no group, or it may not be used."""
+    return _kafka_rd_admin.inspect(location, options, topics, group, timeout)
 
 
 def producer(location: Location, options: Options, timeout: float) -> RdProducer:

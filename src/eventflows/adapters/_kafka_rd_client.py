@@ -91,7 +91,8 @@ def connect(
             handle.poll(0)
             given_up = causes.fatal or causes.refused or causes.down_since or time.monotonic() >= deadline
             if given_up:
-                abandon(handle.close, 1.0)
+                if hasattr(handle, "close"):  # an administrator's ends with its last reference
+                    abandon(handle.close, 1.0)
                 raise causes.told(where) from error
         else:
             handle.poll(0)

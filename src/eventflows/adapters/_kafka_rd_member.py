@@ -13,6 +13,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, Message
 from confluent_kafka import TopicPartition as Native
 
+from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Claim, Committed
 from eventflows.adapters._kafka_clients import Keeper, Options, Partition, Records
 from eventflows.adapters._kafka_rd_client import abandon
@@ -354,12 +355,12 @@ class RdMember(RdConsumer):
 
 
 def _config(location: Location, options: Options) -> dict[str, Any]:
-    session = float(str(options.get("session_timeout", 45.0)))
+    session = given.session_timeout(options)
     cooperative = options.get("assignor", "cooperative") == "cooperative"
     config = consumer_config(location, options) | {
         "session.timeout.ms": int(session * 1000),
         "heartbeat.interval.ms": int(min(session / 10, 3.0) * 1000),
-        "max.poll.interval.ms": int(max(session, 300.0) * 1000),
+        "max.poll.interval.ms": int(given.poll_interval(options) * 1000),
         "partition.assignment.strategy": "cooperative-sticky" if cooperative else "range",
         "fetch.max.bytes": 4 * 1024 * 1024,
         "max.partition.fetch.bytes": 1024 * 1024,
