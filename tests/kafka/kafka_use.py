@@ -14,7 +14,10 @@ from eventflows.testing import wait_until
 from eventflows.testing.cases import PLENTY, spread
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
-CLIENTS: Final[Mapping[str, Mapping[str, object]]] = {"kafka-python": {}}
+CLIENTS: Final[Mapping[str, Mapping[str, object]]] = {
+    "kafka-python": {},
+    "librdkafka": {"client": "librdkafka"},
+}
 """Each client of the adapter, and the options that choose it."""
 
 

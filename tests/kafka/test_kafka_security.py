@@ -40,12 +40,6 @@ def server() -> KafkaServer:
     return shared()
 
 
-@pytest.fixture(params=["kafka-python", "librdkafka"])
-def client(request: pytest.FixtureRequest) -> str:
-    """Each client in turn."""
-    return str(request.param)
-
-
 @pytest.fixture
 def topic(server: KafkaServer) -> str:
     """A topic that nobody has used, and nobody but the administrator may."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from eventflows.adapters._kafka_clients import Options
-from eventflows.adapters._kafka_errors import denied, missing, told
+from eventflows.adapters._kafka_errors import denied, missing
 from eventflows.adapters._kafka_publisher import MAX_BYTES
 from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
 from eventflows.adapters._kafka_rd_config import client_config
@@ -22,12 +22,17 @@ from eventflows.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    TooLargeError,
 )
 from eventflows.protocols import Location, PublishResult
 
 BATCH_BYTES: Final = 1_000_000
 SLICE: Final = 0.05
 """Seconds of one wait for answers; another thread may get them meanwhile."""
+CONNECT_SECONDS: Final = 5.0
+ALONE_SENDS: Final = 10
+"""How many calls of `send` put no two records into one batch, after a batch was refused."""
+OWN_FAULT: Final = (InvalidMessageError, TooLargeError)
 TIMED_OUT: Final = frozenset({"_MSG_TIMED_OUT", "_TIMED_OUT", "_TIMED_OUT_QUEUE"})
 
 
@@ -52,10 +57,11 @@ def producer_config(location: Location, options: Options) -> dict[str, Any]:
 class _Sent:
     """Records on their way, one answer for each: None, the client's message or error, or an error of ours."""
 
-    def __init__(self, count: int, producer: RdProducer) -> None:
+    def __init__(self, count: int, producer: RdProducer, *, alone: bool) -> None:
         self._answers: list[Any] = [None] * count
         self._waiting = count
         self._producer = producer
+        self._alone = alone
 
     def told(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
         """Take the answer for one; called while the producer is polled, by one thread at a time."""
@@ -86,7 +92,7 @@ class _Sent:
         if isinstance(answer, BrokerError):
             return PublishResult(None, answer)
         if isinstance(answer, tuple):
-            return PublishResult(None, self._producer.refused(*answer))
+            return PublishResult(None, self._producer.refused(*answer, alone=self._alone))
         return PublishResult(f"{answer.partition()}:{answer.offset()}", None)
 
 
@@ -107,15 +113,23 @@ class RdProducer:
             "max.in.flight.requests.per.connection": 1,  # more would let a retried batch overtake: order per key
             "message.timeout.ms": 30_000,
         }
-        self._batch_bytes = self._batch_limit = BATCH_BYTES
+        self._batch_bytes = BATCH_BYTES
+        self._alone_left = 0
         self._found: set[str] = set()
         self._polls = threading.Lock()
         self._connect(timeout)
 
     def _connect(self, timeout: float) -> None:
-        config = self._config | {"batch.size": self._batch_bytes}
+        alone, size = kind = self._kind
+        config = self._config | {"batch.size": size} | ({"batch.num.messages": 1} if alone else {})
         handle, self._causes = connect(Producer, config, self._topic, self._where, timeout)
         self._handled = Handled(handle)
+        self._made_for = kind
+
+    @property
+    def _kind(self) -> tuple[bool, int]:
+        """What batches are to be like: whether of one record, and their bytes."""
+        return self._alone_left > 0, self._batch_bytes
 
     @property
     def _handle(self) -> Any:  # noqa: ANN401 - a Producer
@@ -147,9 +161,10 @@ class RdProducer:
 
     def send(self, topic: str, records: Sequence[dict[str, Any] | BrokerError]) -> _Sent:
         """Start to publish; what is an error already is its own answer."""
-        if self._batch_limit != self._batch_bytes:
+        if self._made_for != self._kind:
             self._make_anew()
-        sent = _Sent(len(records), self)
+        sent = _Sent(len(records), self, alone=self._alone_left > 0)
+        self._alone_left = max(self._alone_left - 1, 0)
         for index, record in enumerate(records):
             fault = record if isinstance(record, BrokerError) else self._start(topic, record, partial(sent.told, index))
             if fault is not None:
@@ -188,27 +203,41 @@ class RdProducer:
             return self._causes.told(self._where)
         return OutcomeUnknownError(f"{self._where}: no answer in time; the message may be there, or come later.")
 
-    def refused(self, error: Any, size: int) -> BrokerError:  # noqa: ANN401 - a KafkaError
-        """Say why a message of so many bytes was not published."""
-        name = error.name()
-        if name == "MSG_SIZE_TOO_LARGE" and size < self._batch_bytes // 2:
-            # It may be small itself, and the batch too large for the topic: librdkafka does not divide it.
-            self._batch_limit = min(self._batch_limit, self._batch_bytes // 4)
-            return told(BrokerError, self._where, "a batch was larger than the topic's max.message.bytes", None)
-        return self.late() if name in TIMED_OUT and self._causes.refused else name_it(error, self._where)
+    def refused(self, error: Any, size: int, *, alone: bool) -> BrokerError:  # noqa: ANN401 - a KafkaError
+        """Say why a message of so many bytes was not published.
+
+        A broker refuses a whole batch because of one record in it, and librdkafka does not divide it: whose fault it
+        was is known when each is sent alone.
+        """
+        if error.name() in TIMED_OUT and self._causes.refused:
+            return self.late()
+        ours = name_it(error, self._where)
+        other = error.name() == "_INVALID_DIFFERENT_RECORD"
+        if not other and (alone or not isinstance(ours, OWN_FAULT) or error.name().startswith("_")):
+            return ours
+        self._alone_left = ALONE_SENDS
+        if isinstance(ours, TooLargeError) and size < self._batch_bytes // 2:
+            self._batch_bytes //= 4
+        shared = BrokerError(f"{self._where}: it was refused together with others, {error.name()}; send it again.",
+                             retryable=True)  # fmt: skip
+        shared.__cause__ = ours
+        return shared
 
     def _make_anew(self) -> None:
-        self.close(5.0)
-        self._batch_bytes = self._batch_limit
-        self._connect(5.0)
+        old = self._handle
+        self._connect(CONNECT_SECONDS)
+        self._end(old, CONNECT_SECONDS)
 
     def close(self, timeout: float) -> None:
         """Send what was given, then disconnect; always disconnects."""
+        self._end(self._handle, timeout)
+
+    def _end(self, handle: Any, timeout: float) -> None:  # noqa: ANN401 - a Producer
         with self._polls:
-            if self._handle.flush(timeout):
-                self._handle.purge()
-                self._handle.flush(1.0)
-        abandon(self._handle.close, 1.0)
+            if handle.flush(timeout):
+                handle.purge()
+                handle.flush(1.0)
+        abandon(handle.close, 1.0)
 
     def leave(self) -> None:
         """Touch nothing of it any more: what has a handle sees to that by itself."""
