@@ -127,7 +127,7 @@ class RdConsumer(Handled):
         return found
 
     def _insist(self, call: Callable[..., T], asked: list[Native], timeout: float) -> T:
-        """Ask the group's coordinator, which may be about to begin, or to move."""
+        """Ask a coordinator or leaders, which may be about to begin, or to move."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -241,5 +241,5 @@ class RdConsumer(Handled):
     def _offsets(self, asked: list[Native], timeout: float) -> dict[Partition, int]:
         if not asked:
             return {}
-        found = self._sound(self._ask(self.handle.offsets_for_times, asked, timeout))
+        found = self._sound(self._insist(self.handle.offsets_for_times, asked, timeout))
         return {Partition(one.topic, one.partition): one.offset for one in found}

@@ -74,6 +74,7 @@ class RdMember(RdConsumer):
         self._pattern: str | None = None
         self._answers: list[_Answer] = []
         self._member = False
+        self._closing = False
         self._id = ""
         self._owned: set[Partition] = set()
         self._starts: dict[Partition, int] = {}
@@ -113,15 +114,21 @@ class RdMember(RdConsumer):
 
     def _assigned(self, handle: Any, partitions: list[Native]) -> None:  # noqa: ANN401 - the Consumer
         new = [Partition(one.topic, one.partition) for one in partitions]
+        if self._closing:
+            self._assign(handle, partitions)  # which lets them go; closing waits for it
+            return
         self._id = handle.memberid()
         starts = dict(self._keeper.claim(new)) if new else {}
         self._starts |= starts
-        if self._cooperative:
-            handle.incremental_assign(native_offsets(starts))
-        else:
-            handle.assign(native_offsets(starts))
+        self._assign(handle, native_offsets(starts))
         self._owned.update(new)
         self._member = True
+
+    def _assign(self, handle: Any, partitions: list[Native]) -> None:  # noqa: ANN401 - the Consumer
+        if self._cooperative:
+            handle.incremental_assign(partitions)
+        else:
+            handle.assign(partitions)
 
     def _revoked(self, handle: Any, partitions: list[Native]) -> None:  # noqa: ANN401 - the Consumer
         gone = self._forget(partitions)
@@ -349,6 +356,7 @@ class RdMember(RdConsumer):
 
     def close(self, timeout: float) -> None:
         """Leave, and disconnect; commits nothing."""
+        self._closing = True
         if not abandon(self.handle.close, timeout):
             _log.warning("%s: librdkafka does not come back from closing; the group notices by its session time-out.",
                          self._where)  # fmt: skip
