@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -22,6 +23,7 @@ from eventflows.adapters._kafka_rd_errors import name_it, refused
 from eventflows.errors import BrokerError, LeaseLostError, NotFoundError, OutcomeUnknownError
 from eventflows.protocols import Location
 
+JOIN_SECONDS: Final = 1.0
 REVOKE_SECONDS: Final = 5.0
 DOWN_SECONDS: Final = 8.0
 """No broker could be reached for so long, though librdkafka goes on trying: then somebody is told."""
@@ -74,7 +76,7 @@ class RdMember(RdConsumer):
         self._pattern: str | None = None
         self._answers: list[_Answer] = []
         self._member = False
-        self._closing = False
+        self._closing = self._joining = False
         self._id = ""
         self._owned: set[Partition] = set()
         self._starts: dict[Partition, int] = {}
@@ -85,6 +87,7 @@ class RdMember(RdConsumer):
 
     def join(self, topics: Sequence[str], pattern: str | None) -> None:
         """Begin to join; a pattern is over all topics."""
+        self._joining = True
         self._pattern = pattern
         self._several = pattern is not None or len(topics) > 1
         self.handle.subscribe(
@@ -115,7 +118,8 @@ class RdMember(RdConsumer):
     def _assigned(self, handle: Any, partitions: list[Native]) -> None:  # noqa: ANN401 - the Consumer
         new = [Partition(one.topic, one.partition) for one in partitions]
         if self._closing:
-            self._assign(handle, partitions)  # which lets them go; closing waits for it
+            self._assign(handle, partitions)
+            self._member = True
             return
         self._id = handle.memberid()
         starts = dict(self._keeper.claim(new)) if new else {}
@@ -350,14 +354,22 @@ class RdMember(RdConsumer):
         if answer.error is not None:
             raise answer.error
 
+    def _end_join(self, deadline: float) -> None:
+        """Let a join that is under way end: librdkafka leaves behind a member that it has not heard the name of."""
+        while self._joining and not self._member and time.monotonic() < deadline:
+            with contextlib.suppress(BrokerError):
+                self._take(1, ANSWER_SLICE)
+
     def credentials(self) -> Any:  # noqa: ANN401 - the client's own
         """Give what a transaction shows: who we are in the group, and of which generation."""
         return self.handle.consumer_group_metadata()
 
     def close(self, timeout: float) -> None:
         """Leave, and disconnect; commits nothing."""
+        deadline = time.monotonic() + timeout
         self._closing = True
-        if not abandon(self.handle.close, timeout):
+        self._end_join(time.monotonic() + min(timeout / 2, JOIN_SECONDS))
+        if not abandon(self.handle.close, deadline - time.monotonic()):
             _log.warning("%s: librdkafka does not come back from closing; the group notices by its session time-out.",
                          self._where)  # fmt: skip
 
