@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from eventflows.errors import ConfigError, MissingExtraError
@@ -102,3 +103,10 @@ COMMON: Final = (
     ),
     Option(name="credential", parse=credential, about="a credential of azure-identity"),
 )
+EMULATOR: Final = Option(name="emulator", parse=flag, about="plain TCP, to the port of the URL, as the emulator has it")
+
+
+def emulated(text: str, options: Mapping[str, object]) -> str:
+    """Mark a connection string as the emulator's, where the option says so."""
+    wanted = "emulator" in options and "UseDevelopmentEmulator" not in text
+    return f"{text};UseDevelopmentEmulator=true" if wanted else text

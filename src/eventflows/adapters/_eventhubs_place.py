@@ -14,9 +14,10 @@ import attrs
 
 from eventflows.adapters._azure import (
     COMMON,
+    EMULATOR,
     connection_string,
     default_credential,
-    flag,
+    emulated,
     host_of,
     secret_text,
     some_text,
@@ -150,7 +151,6 @@ def _path(value: object) -> str:
     return some_text(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
-EMULATOR: Final = Option(name="emulator", parse=flag, about="plain TCP, to the port of the URL, as the emulator has it")
 SOURCE: Final = (
     *COMMON,
     EMULATOR,
@@ -191,10 +191,8 @@ def connect(
     given = options.get("connection-string")
     if isinstance(given, Secret):
         text = connection_string(given.reveal(), host=place.host, entity=place.hub, shown=place.text)
-        if "emulator" in options and "UseDevelopmentEmulator" not in text:
-            text += ";UseDevelopmentEmulator=true"
         try:
-            return kind.from_connection_string(text, eventhub_name=place.hub, **settings)
+            return kind.from_connection_string(emulated(text, options), eventhub_name=place.hub, **settings)
         except ValueError as error:
             raise ConfigError(f"{place.text}: connection_string=: {error}") from None
     if not place.host:

@@ -8,7 +8,16 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from eventflows.adapters._azure import COMMON, connection_string, default_credential, flag, host_of, some_text
+from eventflows.adapters._azure import (
+    COMMON,
+    EMULATOR,
+    connection_string,
+    default_credential,
+    emulated,
+    flag,
+    host_of,
+    some_text,
+)
 from eventflows.adapters._servicebus_types import Client
 from eventflows.errors import ConfigError
 from eventflows.protocols import Location, Option
@@ -96,6 +105,7 @@ def _seconds(value: object) -> float:
 
 SOURCE: Final = (
     *COMMON,
+    EMULATOR,
     Option(name="subscription", parse=some_text, about="of the topic (default: the URL names a queue)"),
     Option(
         name="sessions",
@@ -109,7 +119,7 @@ SOURCE: Final = (
     ),
     Option(name="dead-letter", parse=flag, about="reads the dead letters", url_only=True),
 )
-DESTINATION: Final = COMMON
+DESTINATION: Final = (*COMMON, EMULATOR)
 
 
 def client_of(place: Place, options: Mapping[str, object], **settings: Any) -> Client:  # noqa: ANN401 - the client's own
@@ -125,7 +135,11 @@ def client_of(place: Place, options: Mapping[str, object], **settings: Any) -> C
     if isinstance(given, Secret):
         text = connection_string(given.reveal(), host=place.host, entity=place.entity, shown=place.text)
         try:
-            return ServiceBusClient.from_connection_string(text, **settings)
+            return ServiceBusClient.from_connection_string(emulated(text, options), **settings)
         except ValueError as error:
             raise ConfigError(f"{place.text}: connection_string=: {error}") from None
+    if not place.host:
+        raise ConfigError(f"{place.text}: the namespace is missing; write {FORM}, or give connection_string=.")
+    if "emulator" in options:
+        settings["use_tls"] = False
     return ServiceBusClient(place.host, options.get("credential") or default_credential(), **settings)  # type: ignore[arg-type]

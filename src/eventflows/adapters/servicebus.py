@@ -7,8 +7,9 @@ Names:
     letters* are the sub-queue.
 
 Guarantees:
-    At least once. A verdict is confirmed by the service when `settle` returns. Nothing is fetched ahead: what the
-    service sends beside a `receive` goes back at once, free of charge. Closing hands back everything that is held.
+    At least once. A verdict is confirmed by the service when `settle` returns. The service sends no more than the last
+    `receive` had room for; what comes beside one is at hand for the next, and renewed after a quarter of its lock.
+    Closing hands back everything that is held.
     With `sessions=` each session is a lane, in order; up to 48 of its messages are fetched ahead, under its own lock.
 
 Cannot:
