@@ -6,6 +6,8 @@ import pytest
 
 WITH_A_BROKER = {"kafka", "sqs", "servicebus", "eventhubs"}
 """Folders whose tests sit beside a server: `make brokers` runs them alone."""
+HEAVY = {"kafka", "sqs"}
+"""Those whose server takes seconds to start; the AMQP stand-in is there in a millisecond, wherever a test runs."""
 ALONE = ("errors", "place", "store", "holding", "wire")
 """Endings of the files there that start none."""
 
@@ -17,4 +19,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder, stem = item.path.parent.name, item.path.stem
         if folder in WITH_A_BROKER and not stem.endswith(ALONE):
             item.add_marker(pytest.mark.broker)
-            item.add_marker(pytest.mark.xdist_group(f"{folder}-{stem}"))
+            if folder in HEAVY:
+                item.add_marker(pytest.mark.xdist_group(f"{folder}-{stem}"))

@@ -11,6 +11,7 @@ from eventhubs_harness import EventHubsHarness
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.trial
 class TestEventHubs(AdapterConformance):
     """A hub of three partitions."""
 
