@@ -234,11 +234,11 @@ class _Batch:
 
 def _added(envelope: Any, native: Outgoing) -> bool:  # noqa: ANN401 - the client's batch
     """Add a message to a batch; false: it does not fit."""
-    from azure.servicebus.exceptions import MessageSizeExceededError
-
     try:
         envelope.add_message(native)
-    except MessageSizeExceededError:
+    except Exception as error:
+        if type(error).__name__ != "MessageSizeExceededError":
+            raise
         return False
     return True
 

@@ -28,6 +28,8 @@ def outgoing(message: Message) -> Outgoing:
     fault = _fault(message)
     if fault is not None:
         raise InvalidMessageError(fault)
+    if message.key is None and message.id is None and not message.headers and not message.options:
+        return ServiceBusMessage(message.body, content_type=message.content_type)
     fields: dict[str, Any] = {}
     for name, value in message.options.items():
         name, value = _option(name, value)
@@ -47,6 +49,9 @@ def _fault(message: Message) -> str | None:
     """Say what is wrong with a message; None: nothing."""
     if not isinstance(message.body, bytes):
         return f"a body here is bytes; this one is {type(message.body).__name__}."
+    plain = message.content_type is None or (isinstance(message.content_type, str) and message.content_type.isascii())
+    if plain and message.key is message.id is None and not message.headers and not message.options:
+        return None
     unknown = sorted(set(message.options) - set(OPTIONS))
     if unknown:
         return f"servicebus:// has no message option {unknown[0]!r}; it has {', '.join(OPTIONS)}."

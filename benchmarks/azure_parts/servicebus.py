@@ -28,7 +28,7 @@ from eventflows.adapters._servicebus_link import SLICE
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.policy import Settlement, Verdict
 
-TESTS = str(pathlib.Path(__file__).resolve().parent.parent / "tests")
+TESTS = str(pathlib.Path(__file__).resolve().parents[2] / "tests")
 COUNT = int(os.environ.get("COUNT", "3000"))
 TURNS = int(os.environ.get("TURNS", "5"))
 IN_FLIGHT = 200

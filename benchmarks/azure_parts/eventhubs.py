@@ -30,7 +30,7 @@ from eventflows import Message, Secret
 from eventflows.adapters._eventhubs_store import SqliteStore
 from eventflows.locate import open_publisher
 
-TESTS = str(pathlib.Path(__file__).resolve().parent.parent / "tests")
+TESTS = str(pathlib.Path(__file__).resolve().parents[2] / "tests")
 COUNT = int(os.environ.get("COUNT", "8000"))
 TURNS = int(os.environ.get("TURNS", "5"))
 PARTITIONS = 4
