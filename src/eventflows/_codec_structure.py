@@ -23,6 +23,8 @@ from eventflows.errors import ConfigError, DecodeError
 _making: Final = threading.local()
 _IntKey = typing.NewType("_IntKey", int)
 _FloatKey = typing.NewType("_FloatKey", float)
+_OBJECTS: Final = (dict, dict[str, Any], dict[str, object])
+"""What JSON's reader gives as it is: keys are always text."""
 _KEYS: Final[dict[object, object]] = {int: _IntKey, float: _FloatKey}
 
 
@@ -48,7 +50,14 @@ def structurer(annotation: object) -> Plain:
                 return structure(body)
             raise _first_problem(error, annotation) from None
 
-    return structure
+    if annotation not in _OBJECTS:
+        return structure
+
+    def as_read(body: bytes | None) -> object:
+        value = load(body)
+        return value if type(value) is dict else structure(body)  # which says what is wrong
+
+    return as_read
 
 
 def _unsupported(annotation: object, error: Exception) -> str:
@@ -201,7 +210,7 @@ def _shaped(kind: Any, converter: Any) -> Callable[[Any, Any], object]:  # noqa:
         hints, fill = typing.get_type_hints(origin), origin
         made = tuple[tuple(hints.get(name, Any) for name in origin._fields)]  # type: ignore[misc]
     simple = arguments[0] if origin is list and arguments and arguments[0] in (int, float, str, bool) else None
-    free = origin is dict and arguments in ((), (str, Any), (str, object))
+    free = kind in _OBJECTS
     _making.kind = made  # the next question for exactly this type is for cattrs' own
     hook = converter.get_structure_hook(made, cache_result=False)
 
@@ -209,7 +218,7 @@ def _shaped(kind: Any, converter: Any) -> Callable[[Any, Any], object]:  # noqa:
         if type(value) is not shape:
             raise _UnexpectedError(named(kind))
         if free:
-            return value  # as it was read: keys are always text in JSON
+            return value
         if simple is not None and set(map(type, value)) <= {simple}:  # type: ignore[call-overload]
             return value  # all of them are what is asked for: the list need not be made anew
         return hook(value, made) if fill is None else fill(*hook(value, made))
