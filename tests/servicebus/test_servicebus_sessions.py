@@ -114,6 +114,22 @@ def test_a_session_is_let_go_when_its_flow_asks_for_nothing(azure: AzureServer, 
         assert chunk.bodies == [b"1"]
 
 
+def test_room_is_left_for_other_sessions_when_one_has_many_messages(azure: AzureServer, name: str) -> None:
+    """Of four in flight, three sessions at once: one session gets two at most, however long it is alone."""
+    publish(azure, name, *[Message(b"%d" % n, key="long") for n in range(10)])
+    with open_subscriber(f"servicebus://{azure.host}/{name}", **options(azure)) as subscriber:
+        held: list[Chunk] = []
+        end = time.monotonic() + 4.0  # longer than a search for other sessions
+        while time.monotonic() < end:
+            held += subscriber.receive(4 - sum(map(len, held)), max_bytes=10**6, timeout=0.5)
+        assert sum(map(len, held)) == 2
+        publish(azure, name, Message(b"late", key="other"))
+        deadline = time.monotonic() + PATIENCE
+        while not any(chunk.bodies == [b"late"] for chunk in held):
+            assert time.monotonic() < deadline
+            held += subscriber.receive(4 - sum(map(len, held)), max_bytes=10**6, timeout=0.5)
+
+
 def test_a_lane_is_renewed_whole_when_its_lock_is_short(azure: AzureServer) -> None:
     """`extend` of the lane keeps all its messages beyond their first lock."""
     azure.queue("short", lock=1.5, sessions=True)

@@ -162,7 +162,9 @@ class ServiceBusSessionSubscriber(Reader):
         share = max((limit + held) // self._most, 1)
         chunks = self._shared(ready, limit, max_bytes, share)
         if not chunks and (table.silent or all(seat.claim is not None for seat in self._seats)):
-            chunks = self._shared(ready, limit, max_bytes, limit + held)
+            # One of each other session that is here, or may come, has room beside it: it may come to a free worker
+            # while this one's first message takes long.
+            chunks = self._shared(ready, limit, max_bytes, max(limit + held - (self._most - 1), 1))
         return chunks
 
     def _shared(self, ready: Sequence[tuple[Seat, Claim]], limit: int, max_bytes: int, share: int) -> list[Chunk]:
