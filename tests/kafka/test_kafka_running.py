@@ -19,7 +19,8 @@ from eventflows.testing.conditions import Background, pass_time
 from eventflows.testing.flows import Calls
 from kafka import TopicPartition
 from kafka_use import CLIENTS, administrator, committed, ends, fresh_topic
-from servers.kafka import KafkaServer, shared
+from servers.kafka import KafkaServer, gate, shared
+from servers.kafka_gate import JOIN
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -185,6 +186,32 @@ def test_topic_made_anew_is_read_from_its_beginning_by_a_running_flow(
             admin.create_topics({topic: {"num_partitions": 1}}, wait_for_metadata=True)
         publish(server, topic, [b"new-0", b"new-1"])
         wait_until(lambda: calls.bodies[5:] == [b"new-0", b"new-1"], 30, what="the new messages")
+
+
+def test_new_partitions_are_claimed_when_the_join_ends_between_two_polls(
+    server: KafkaServer, group: str, client: str
+) -> None:
+    """A topic gets more partitions, and the answer to the join takes longer than a poll: it is seen all the same."""
+    topic, one = fresh_topic(server), gate()
+    options = {"session_timeout": 6, **CLIENTS[client]}
+    with open_subscriber(f"kafka://{server.address('GATED')}/{topic}", group=group, **options) as source:
+
+        def ready() -> bool:
+            source.receive(0, max_bytes=0, timeout=0.1)
+            return source.ready
+
+        wait_until(ready, 20, what="the claim of the first partition")
+        one.answer_rules.append(lambda request: request.api == JOIN and pass_time(0.4) is not None)
+        try:
+            with administrator(server) as admin:
+                admin.create_partitions({topic: 2})
+            wait_until(lambda: len(ends(server, topic)) == 2, 10, what="the second partition")
+            with open_publisher(f"kafka://{server.address()}/{topic}") as out:
+                assert not any(one.error for one in out.publish([Message(b"new", options={"partition": 1})]))
+            [chunk] = wait_until(lambda: source.receive(1, max_bytes=1000, timeout=0.1), 30, what="its message")
+        finally:
+            one.answer_rules.clear()
+    assert list(chunk.bodies) == [b"new"]
 
 
 def test_poll_interval_below_the_session_is_refused(client: str) -> None:

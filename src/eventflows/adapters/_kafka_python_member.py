@@ -217,10 +217,14 @@ class PythonMember(PythonConsumer):
         never come to rest. What the poll awaits is the same answer, given as soon as it waits.
         """
         coordinator = self._consumer._coordinator
-        task = coordinator._join_task
-        if task is None or not task.is_done or not task.succeeded() or not coordinator.rejoining:
+        if not coordinator.rejoining:
             return
-        coordinator._join_task = _Kept(task.value)
+        # The leader's own reason to join, new partitions, is gone once it has assigned them: the answer would be
+        # forgotten for good, and so would the heartbeats.
+        coordinator.rejoin_needed = True
+        task = coordinator._join_task
+        if task is not None and task.is_done and task.succeeded():
+            coordinator._join_task = _Kept(task.value)
 
     def _claim_new(self) -> None:
         new = [Partition(*one) for one in self._consumer.assignment() if one not in self._keeper.claims]
