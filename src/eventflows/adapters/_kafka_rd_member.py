@@ -271,7 +271,7 @@ class RdMember(RdConsumer):
         ours = self.causes.told(self._where) if self.causes.fatal else name_it(error, self._where)
         if topic is not None and isinstance(ours, NotFoundError):
             self._known[topic] = ()  # it may be made anew: who looks for topics gives it some time
-        elif not ours.retryable:
+        elif not ours.retryable and not isinstance(ours, LeaseLostError):  # what was lost is told by itself
             raise ours
 
     def _read_from(self, starts: Mapping[Partition, int]) -> None:
