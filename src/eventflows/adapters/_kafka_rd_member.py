@@ -23,6 +23,8 @@ from eventflows.adapters._kafka_rd_errors import name_it, refused
 from eventflows.errors import BrokerError, LeaseLostError, NotFoundError, OutcomeUnknownError
 from eventflows.protocols import Location
 
+MATCH_SECONDS: Final = 5.0
+"""Between two looks for topics that match a pattern."""
 JOIN_SECONDS: Final = 1.0
 REVOKE_SECONDS: Final = 5.0
 DOWN_SECONDS: Final = 8.0
@@ -74,6 +76,8 @@ class RdMember(RdConsumer):
         self._cooperative = options.get("assignor", "cooperative") == "cooperative"
         self._several = True
         self._pattern: str | None = None
+        self._wanted: list[str] = []
+        self._matched_at = 0.0
         self._answers: list[_Answer] = []
         self._member = False
         self._closing = self._joining = False
@@ -87,15 +91,29 @@ class RdMember(RdConsumer):
 
     def join(self, topics: Sequence[str], pattern: str | None) -> None:
         """Begin to join; a pattern is over all topics."""
-        self._joining = True
         self._pattern = pattern
         self._several = pattern is not None or len(topics) > 1
-        self.handle.subscribe(
-            list(topics) if pattern is None else [pattern if pattern.startswith("^") else f"^(?:{pattern})"],
-            on_assign=self._assigned,
-            on_revoke=self._revoked,
-            on_lost=self._lost,
-        )
+        self._subscribe(list(topics) if pattern is None else self._matching())
+
+    def _subscribe(self, topics: list[str]) -> None:
+        self._wanted = topics
+        self._matched_at = time.monotonic()
+        if topics:
+            self._joining = True
+            self.handle.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    def _matching(self) -> list[str]:
+        # librdkafka would match by itself, but knows another kind of regular expression.
+        pattern = self._pattern or ""
+        return sorted(one for one in self.topics() if re.match(pattern, one) and not one.startswith("__"))
+
+    def _match_anew(self, now: float) -> None:
+        if self._pattern is None or now - self._matched_at < MATCH_SECONDS:
+            return
+        self._matched_at = now
+        found = self._matching()
+        if found != self._wanted:
+            self._subscribe(found)
 
     @property
     def joined(self) -> bool:
@@ -110,7 +128,7 @@ class RdMember(RdConsumer):
     def subscribed(self) -> Collection[str]:
         """Give the topics, those that a pattern found included."""
         if self._pattern is not None:
-            self.look([one for one in self.topics() if re.match(self._pattern, one)], 10.0)
+            self.look(self._matching(), 10.0)
         return sorted(self._known)
 
     # What librdkafka calls, within `poll`, on the owner's thread.
@@ -184,6 +202,7 @@ class RdMember(RdConsumer):
     def poll(self, limit: int, timeout: float, held: Collection[Partition], woken: Callable[[], bool]) -> None:
         """Let the client work until it has records, time is over or somebody rang."""
         deadline = time.monotonic() + timeout
+        self._match_anew(time.monotonic())
         while True:
             now = time.monotonic()
             self._hold(held, now)

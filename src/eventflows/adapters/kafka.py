@@ -1,4 +1,4 @@
-"""Apache Kafka: `kafka://`, through kafka-python.
+"""Apache Kafka: `kafka://`, through kafka-python or, with `client=librdkafka`, through confluent-kafka.
 
 Names:
     A record is a *message*, a consumed one a *delivery*; a group on a topic is a *subscription*; a *lane* is one claim
@@ -19,7 +19,7 @@ Limits:
     headers of one name the last one is seen; a header without a value is seen as empty text.
 
 Native access:
-    `Delivery.native` is kafka-python's `ConsumerRecord`.
+    `Delivery.native` is kafka-python's `ConsumerRecord`, or confluent-kafka's `Message`.
 """
 
 from __future__ import annotations
