@@ -285,7 +285,7 @@ class Producer(Protocol):
         """See that a topic is there, and may be used."""
         ...
 
-    def send(self, topic: str, records: Sequence[dict[str, Any] | BrokerError]) -> Sent:
+    def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> Sent:
         """Start to publish; what is an error already is its own answer."""
         ...
 

@@ -8,7 +8,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -101,9 +102,12 @@ class KafkaPublisher:
         if self._closed:
             raise ClosedError(f"{self.where} was closed; open it again, or make a new one.")
         columns = Batch.of(batch)
-        records = _records(columns)
-        faults = [record for record in records if isinstance(record, BrokerError)]
-        if len(faults) == len(records):
+        records, faults = _records(columns), []
+        for record in records:
+            if not isinstance(record, BrokerError):
+                break
+            faults.append(record)
+        else:
             return _Faulty(faults)
         if self._producer is None:
             self.open(timeout=timeout)
@@ -112,7 +116,7 @@ class KafkaPublisher:
             self._producer.find(self._topic)
         size = columns.size
         self._make_room(size, timeout)
-        sent = self._producer.send(self._topic, records)
+        sent = self._producer.send(self._topic, chain(faults, [record], records))
         self._sent.append((sent, size))
         self._unconfirmed += size
         return sent
@@ -178,10 +182,10 @@ class _Faulty:
         return [PublishResult(None, fault) for fault in self._faults]
 
 
-def _records(batch: Batch) -> list[dict[str, Any] | BrokerError]:
-    """Give what the client takes, or the message's own fault, of each."""
+def _records(batch: Batch) -> Iterator[dict[str, Any] | BrokerError]:
+    """Give what the client takes, or the message's own fault, of each; one after another, so that few are there."""
     columns = (batch.bodies, batch.keys, batch.headers, batch.ids, batch.content_types, batch.options)
-    return list(map(_record, *columns))
+    return map(_record, *columns)
 
 
 def _record(*message: Any) -> dict[str, Any] | BrokerError:  # noqa: ANN401 - nobody has looked at them yet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from eventflows.adapters._kafka_clients import Options
@@ -76,9 +76,9 @@ class PythonProducer:
             ours = translate(error, self._where)
             raise (missing(self._where, topic) if isinstance(ours, OutcomeUnknownError) else ours) from error
 
-    def send(self, topic: str, records: Sequence[dict[str, Any] | BrokerError]) -> Sent:
+    def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> Sent:
         """Start to publish; what is an error already is its own answer."""
-        return self._batches.send(topic, records)
+        return self._batches.send(topic, list(records))
 
     def close(self, timeout: float) -> None:
         """Send what was given, then disconnect; always disconnects."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ SLICE: Final = 0.05
 CONNECT_SECONDS: Final = 5.0
 ALONE_SENDS: Final = 10
 """How many calls of `send` put no two records into one batch, after a batch was refused."""
+PLAIN: Final = 3
+"""What every record has: value, key, headers."""
 OWN_FAULT: Final = (InvalidMessageError, TooLargeError)
 TIMED_OUT: Final = frozenset({"_MSG_TIMED_OUT", "_TIMED_OUT", "_TIMED_OUT_QUEUE"})
 
@@ -57,21 +59,25 @@ def producer_config(location: Location, options: Options) -> dict[str, Any]:
 class _Sent:
     """Records on their way, one answer for each: None, the client's message or error, or an error of ours."""
 
-    def __init__(self, count: int, producer: RdProducer, *, alone: bool) -> None:
-        self._answers: list[Any] = [None] * count
-        self._waiting = count
+    def __init__(self, producer: RdProducer, *, alone: bool) -> None:
+        self.answers: list[Any] = []
+        self._told = self._faults = 0
         self._producer = producer
         self._alone = alone
 
     def told(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
         """Take the answer for one; called while the producer is polled, by one thread at a time."""
-        self._answers[index] = message if error is None else (error, len(message))
-        self._waiting -= 1
+        self.answers[index] = message if error is None else (error, len(message))
+        self._told += 1
 
     def fault(self, index: int, error: BrokerError) -> None:
-        """Note that one cannot be sent."""
-        self._answers[index] = error
-        self._waiting -= 1
+        """Note that one cannot be sent; called by who sends them."""
+        self.answers[index] = error
+        self._faults += 1
+
+    @property
+    def _waiting(self) -> bool:
+        return self._told + self._faults < len(self.answers)
 
     @property
     def done(self) -> bool:
@@ -84,7 +90,7 @@ class _Sent:
         deadline = time.monotonic() + timeout
         while self._waiting and (left := deadline - time.monotonic()) > 0:
             self._producer.serve(min(left, SLICE))
-        return [self._result(answer) for answer in self._answers]
+        return [self._result(answer) for answer in self.answers]
 
     def _result(self, answer: Any) -> PublishResult:  # noqa: ANN401 - the client's own
         if answer is None:
@@ -159,35 +165,40 @@ class RdProducer:
             raise missing(self._where, topic)
         raise denied(self._where, topic) if isinstance(ours, PermissionDeniedError) else ours
 
-    def send(self, topic: str, records: Sequence[dict[str, Any] | BrokerError]) -> _Sent:
+    def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> _Sent:
         """Start to publish; what is an error already is its own answer."""
         if self._made_for != self._kind:
             self._make_anew()
-        sent = _Sent(len(records), self, alone=self._alone_left > 0)
+        sent = _Sent(self, alone=self._alone_left > 0)
         self._alone_left = max(self._alone_left - 1, 0)
+        produce, told, answers = self._handle.produce, sent.told, sent.answers
         for index, record in enumerate(records):
-            fault = record if isinstance(record, BrokerError) else self._start(topic, record, partial(sent.told, index))
-            if fault is not None:
-                sent.fault(index, fault)
+            answers.append(None)
+            try:
+                if isinstance(record, BrokerError):
+                    raise record
+                if len(record) > PLAIN:
+                    self._look_at(record)
+                # By position, for names cost as much again: topic, value, key, partition, two names of the callback,
+                # time in milliseconds (0: now), headers.
+                produce(
+                    topic, record["value"], record["key"], record.get("partition", -1), partial(told, index), None,
+                    record.get("timestamp_ms", 0), record["headers"] or None,
+                )  # fmt: skip
+            except BrokerError as error:
+                sent.fault(index, error)
+            except (ValueError, TypeError) as error:
+                ours = InvalidMessageError(f"{self._where}: {error}")
+                ours.__cause__ = error
+                sent.fault(index, ours)
+            except (KafkaException, BufferError) as error:
+                sent.fault(index, translate(error, self._where))
         self.serve(0.0)
         return sent
 
-    def _start(self, topic: str, record: dict[str, Any], answer: Any) -> BrokerError | None:  # noqa: ANN401
-        partition = record.get("partition", -1)
-        if partition < 0 and "partition" in record:
-            return InvalidMessageError(f"{self._where}: there is no partition {partition}.")
-        try:
-            self._handle.produce(
-                topic, record["value"], record["key"], partition, on_delivery=answer,
-                timestamp=record.get("timestamp_ms", 0), headers=record["headers"],
-            )  # fmt: skip
-        except (ValueError, TypeError) as error:
-            ours = InvalidMessageError(f"{self._where}: {error}")
-            ours.__cause__ = error
-            return ours
-        except (KafkaException, BufferError) as error:
-            return translate(error, self._where)
-        return None
+    def _look_at(self, record: dict[str, Any]) -> None:
+        if record.get("partition", 0) < 0:
+            raise InvalidMessageError(f"{self._where}: there is no partition {record['partition']}.")
 
     def serve(self, timeout: float) -> None:
         """Let answers come; one thread at a time waits for them, the others for it."""
