@@ -57,7 +57,7 @@ def producer_config(location: Location, options: Options) -> dict[str, Any]:
 
 
 class _Sent:
-    """Records on their way, one answer for each: None, the client's message or error, or an error of ours."""
+    """Records on their way, one answer for each: None, the message's id, the client's error, or an error of ours."""
 
     def __init__(self, producer: RdProducer, *, alone: bool) -> None:
         self.answers: list[Any] = []
@@ -67,7 +67,8 @@ class _Sent:
 
     def told(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
         """Take the answer for one; called while the producer is polled, by one thread at a time."""
-        self.answers[index] = message if error is None else (error, len(message))
+        # The text at once: thousands of messages on their way would each be looked at whenever memory is cleared.
+        self.answers[index] = f"{message.partition()}:{message.offset()}" if error is None else (error, len(message))
         self._told += 1
 
     def fault(self, index: int, error: BrokerError) -> None:
@@ -90,16 +91,15 @@ class _Sent:
         deadline = time.monotonic() + timeout
         while self._waiting and (left := deadline - time.monotonic()) > 0:
             self._producer.serve(min(left, SLICE))
-        return [self._result(answer) for answer in self.answers]
+        return [
+            PublishResult(answer) if isinstance(answer, str) else PublishResult(None, self._error(answer))
+            for answer in self.answers
+        ]
 
-    def _result(self, answer: Any) -> PublishResult:  # noqa: ANN401 - the client's own
+    def _error(self, answer: Any) -> BrokerError:  # noqa: ANN401 - the client's own
         if answer is None:
-            return PublishResult(None, self._producer.late())
-        if isinstance(answer, BrokerError):
-            return PublishResult(None, answer)
-        if isinstance(answer, tuple):
-            return PublishResult(None, self._producer.refused(*answer, alone=self._alone))
-        return PublishResult(f"{answer.partition()}:{answer.offset()}", None)
+            return self._producer.late()
+        return answer if isinstance(answer, BrokerError) else self._producer.refused(*answer, alone=self._alone)
 
 
 class RdProducer:
