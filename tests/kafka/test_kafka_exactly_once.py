@@ -165,9 +165,9 @@ def second_member(broker: KafkaHarness, topic: str, first: Any) -> Iterator[None
         def rests() -> bool:
             for member in (first, second):
                 member.receive(0, max_bytes=0, timeout=0.1)
-            return first.ready and second.ready
+            return first.ready and second.ready and [len(one._group.claims) for one in (first, second)] == [2, 2]
 
-        wait_until(rests, 30, what="the group rests")
+        wait_until(rests, 30, what="each of the two members has two lanes")
         yield
 
 
