@@ -66,7 +66,7 @@ def main() -> None:
     server.start()
     try:
         print(f"{'client':<14}{'outputs':>8}{'median ms':>12}{'95 % ms':>10}")
-        for client in given.client or ("kafka-python",):
+        for client in given.client or ("kafka-python", "librdkafka"):
             for outputs in (1, 10, 100):
                 times = run(server, client, outputs, given.count)
                 slow = statistics.quantiles(times, n=20)[-1]

@@ -53,7 +53,8 @@ WITH_SDK = {"eventflows.adapters._kafka_python"} | {
     for name in ("batches", "client", "consumer", "member", "producer", "reader", "records", "transactions")
 }
 WITH_SDK |= {"eventflows.adapters._kafka_rd"} | {
-    f"eventflows.adapters._kafka_rd_{name}" for name in ("admin", "client", "consumer", "member", "producer", "reader")
+    f"eventflows.adapters._kafka_rd_{name}"
+    for name in ("admin", "client", "consumer", "member", "producer", "reader", "transactions")
 }
 VENDORS = {"kafka", "confluent_kafka", "boto3", "botocore", "azure"}
 

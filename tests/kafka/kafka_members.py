@@ -156,9 +156,10 @@ class Place:
         for name in (self._source, self._destination):
             broker.create(name)
         self.group = broker.group_of(self._source)
-        self.url = f"{broker.source_url(self._source)}?group={self.group}&session_timeout={SESSION}"
+        client = f"client={broker.source_options.get('client', 'kafka-python')}"
+        self.url = f"{broker.source_url(self._source)}?group={self.group}&session_timeout={SESSION}&{client}"
         """Of the source, with the group."""
-        self.destination_url = broker.destination_url(self._destination)
+        self.destination_url = f"{broker.destination_url(self._destination)}?{client}"
 
     def fill(self, count: int, *, start: int = 0) -> None:
         """Publish numbers, in order; number modulo `KEYS` is the key."""

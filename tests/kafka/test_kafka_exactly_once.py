@@ -17,7 +17,7 @@ from eventflows.message import Chunk, Message
 from eventflows.policy import Settlement, Verdict
 from eventflows.testing.cases import PLENTY, spread
 from eventflows.testing.conditions import wait_until
-from kafka_harness import KafkaHarness, administrator
+from kafka_harness import KafkaHarness, RdHarness, administrator
 from kafka_members import SESSION, Members, Place, storm
 from kafka_use import fresh_topic
 from servers.kafka import shared
@@ -26,10 +26,10 @@ pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.Pyt
 COUNT = 40
 
 
-@pytest.fixture
-def broker() -> Iterator[KafkaHarness]:
-    """The broker that all share."""
-    harness = KafkaHarness()
+@pytest.fixture(params=[KafkaHarness, RdHarness], ids=["kafka-python", "librdkafka"])
+def broker(request: pytest.FixtureRequest) -> Iterator[KafkaHarness]:
+    """The broker that all share, through each client."""
+    harness: KafkaHarness = request.param()
     yield harness
     harness.close()
 
@@ -65,10 +65,10 @@ def flow(broker: KafkaHarness, topics: tuple[str, str, str], **options: object) 
         return None if input == 8 else 2 * input
 
     url, given = broker.source(source)
-    wrapped = publisher(broker.destination_url(destination))(double)
+    place, more = broker.destination(destination)
     return subscriber(
         url, guarantee="exactly-once", dead_letter=broker.destination_url(dead), **given, **options
-    )(wrapped)  # fmt: skip
+    )(publisher(place, **more)(double))  # fmt: skip
 
 
 def test_every_output_is_there_once(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:

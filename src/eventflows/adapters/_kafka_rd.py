@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 
 from eventflows.adapters import _kafka_rd_admin
-from eventflows.adapters._kafka_clients import Keeper, Options, Standing, Topic, Transactions
+from eventflows.adapters._kafka_clients import Keeper, Options, Standing, Topic
 from eventflows.adapters._kafka_rd_member import RdMember
 from eventflows.adapters._kafka_rd_producer import RdProducer
 from eventflows.adapters._kafka_rd_reader import RdReader
-from eventflows.errors import CapabilityError
+from eventflows.adapters._kafka_rd_transactions import RdTransactions
 from eventflows.protocols import Location
 
 
@@ -46,6 +46,6 @@ def producer(location: Location, options: Options, timeout: float) -> RdProducer
     return RdProducer(location, options, timeout)
 
 
-def transactions(location: Location, options: Options, name: str, timeout: float) -> Transactions:
-    """Refuse: the capabilities do not claim it with this client."""
-    raise CapabilityError(f'{location.text}: guarantee="exactly-once" needs client=kafka-python.')
+def transactions(location: Location, options: Options, name: str, timeout: float) -> RdTransactions:
+    """Connect a transactional producer, and end what its name has open."""
+    return RdTransactions(location, options, name, timeout)

@@ -97,6 +97,7 @@ _FIXES: Final[dict[str, str]] = {
     "ILLEGAL_SASL_STATE": "no password",
     "TOPIC_AUTHORIZATION_FAILED": "topic right",
     "GROUP_AUTHORIZATION_FAILED": "group right",
+    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": "transaction right",
     "UNKNOWN_TOPIC_OR_PART": "topic",
     "_UNKNOWN_TOPIC": "topic",
     "FENCED_INSTANCE_ID": "instance",

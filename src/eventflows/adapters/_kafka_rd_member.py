@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,6 +38,8 @@ HOLD_SECONDS: Final = 0.25
 HOLD_MOST: Final = 2000
 """A partition of which nothing is wanted is paused after so long, or so many records, for pausing it discards what
 was fetched of it."""
+METADATA: Final = b"CGMDv2:"
+"""What packed group metadata begins with; the generation follows."""
 _log: Final = logging.getLogger("eventflows")
 
 
@@ -380,8 +383,13 @@ class RdMember(RdConsumer):
                 self._take(1, ANSWER_SLICE)
 
     def credentials(self) -> Any:  # noqa: ANN401 - the client's own
-        """Give what a transaction shows: who we are in the group, and of which generation."""
-        return self.handle.consumer_group_metadata()
+        """Give what a transaction shows: who we are in the group, and of which generation; None: we are not in it."""
+        packed = self.handle.consumer_group_metadata()
+        if not packed.startswith(METADATA):
+            raise BrokerError(f"{self._where}: this librdkafka writes group metadata in a form that is not known.")
+        # Without a generation brokers would take positions from anybody.
+        generation = int.from_bytes(packed[len(METADATA) : len(METADATA) + 4], sys.byteorder, signed=True)
+        return packed if generation >= 0 else None
 
     def close(self, timeout: float) -> None:
         """Leave, and disconnect; commits nothing."""

@@ -52,7 +52,7 @@ CAPABILITIES: Final = Capabilities(
 )
 
 
-RD_CAPABILITIES: Final = attrs.evolve(CAPABILITIES, min_slice=0.02, transactions=False)
+RD_CAPABILITIES: Final = attrs.evolve(CAPABILITIES, min_slice=0.02)
 
 _MODULES: Final = {"kafka-python": ("kafka", "kafka"), "librdkafka": ("confluent_kafka", "librdkafka")}
 """Client to its module, and to the extra that brings it."""
