@@ -277,7 +277,7 @@ class SessionHarness(ServiceBusHarness):
     }
     patience = 60.0  # the messages of one session run one after another
     quiet = 1.5  # a session is searched and attached before its first message comes
-    source_options: ClassVar[Mapping[str, object]] = {"sessions": 4, "session_idle": 0.3}
+    source_options: ClassVar[Mapping[str, object]] = {"sessions": 8, "session_idle": 0.3}
 
     def create(self, name: str) -> None:
         self._server.queue(name, lock=10.0, max_delivery=1000, sessions=True)
