@@ -21,7 +21,7 @@ ALONE = ("errors", "place", "store", "holding", "wire")
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a broker, so that no file can forget it, and keep a file's tests beside one server."""
+    """Mark what needs a broker, so that no file can forget it, and keep the tests of a class, or file, together."""
     for item in items:
         folder, stem = item.path.parent.name, item.path.stem
         if folder in WITH_A_BROKER and not stem.endswith(ALONE):
@@ -29,4 +29,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if stem in UNPROVEN:
                 item.add_marker(pytest.mark.unproven)
             if folder in HEAVY:
-                item.add_marker(pytest.mark.xdist_group(f"{folder}-{stem}"))
+                suite = getattr(item, "cls", None)
+                item.add_marker(pytest.mark.xdist_group(stem if suite is None else f"{stem}-{suite.__name__}"))

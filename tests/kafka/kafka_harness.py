@@ -286,6 +286,14 @@ class KafkaRunnerHarness(KafkaHarness):
         """None that the source would not have, too."""
 
 
+class RdScenarioHarness(RdHarness):
+    """The same for scenarios, in which members are taken for dead."""
+
+    def faults(self, name: str) -> Any:
+        """The broker can be told that every member of the group is dead."""
+        return DeadMembers(self._server, self._gate, self.group_of(None))
+
+
 class RdRunnerHarness(RdHarness):
     """The same through librdkafka."""
 

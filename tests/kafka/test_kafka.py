@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from eventflows.testing import AdapterConformance, RunnerConformance, ScenarioConformance
-from kafka_harness import KafkaHarness, KafkaRunnerHarness, KafkaScenarioHarness, RdHarness, RdRunnerHarness
+from kafka_harness import (
+    KafkaHarness,
+    KafkaRunnerHarness,
+    KafkaScenarioHarness,
+    RdHarness,
+    RdRunnerHarness,
+    RdScenarioHarness,
+)
 
 # A connection that is refused leaves kafka-python's socket to the garbage collector, which warns.
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -35,6 +42,14 @@ class TestScenariosOnKafka(ScenarioConformance):
     """What they come to is what they come to in the simulation."""
 
     harness = KafkaScenarioHarness
+    played = "kafka"
+
+
+@pytest.mark.trial
+class TestScenariosOnLibrdkafka(ScenarioConformance):
+    """The same through librdkafka."""
+
+    harness = RdScenarioHarness
     played = "kafka"
 
 
