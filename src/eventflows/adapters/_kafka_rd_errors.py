@@ -137,6 +137,8 @@ def name_it(code: Any, where: str, cause: BaseException | None = None) -> Broker
         fix = "no password"
     elif name == "_AUTHENTICATION" and "supported mechanisms" in text:
         fix = "mechanism"
+    elif name == "_FATAL" and "group.instance.id" in text:  # told so where the error itself was not seen before
+        fix = "instance"
     return told(kind, where, f"{name}: {text}" if text else name, cause, fix)
 
 
