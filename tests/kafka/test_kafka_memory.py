@@ -17,10 +17,10 @@ from servers.kafka import KafkaServer, shared
 
 pytestmark = [
     pytest.mark.trial,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-WAITING = 300_000
+WAITING = 1_000_000
 MOST = 48
 """MiB that work may add: what is in flight, and what is fetched ahead (4 MiB, three times that once it is parsed)."""
 PROGRAM = """
@@ -61,7 +61,7 @@ def full() -> str:
     server = shared()
     topic = fresh_topic(server, partitions=4)
     body = bytes(200)
-    with open_publisher(f"kafka://{server.address()}/{topic}") as out:
+    with open_publisher(f"kafka://{server.address()}/{topic}?client=librdkafka") as out:
         sent: deque[Pending] = deque()
         for start in range(0, WAITING, 2000):
             sent.append(out.send([Message(body, key=f"k{number % 64}") for number in range(start, start + 2000)]))

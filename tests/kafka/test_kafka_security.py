@@ -29,6 +29,7 @@ from eventflows.message import Message
 from eventflows.secret import Secret
 from eventflows.testing.conditions import Background, wait_until
 from kafka_harness import administrator
+from kafka_use import CLIENTS
 from servers.kafka import PASSWORDS, KafkaServer, shared
 
 pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -234,13 +235,13 @@ def test_a_permission_withdrawn_while_running_is_raised_within_ten_seconds(
 
 
 def test_a_missing_right_on_transactional_ids_ends_an_exactly_once_flow_at_its_start(
-    server: KafkaServer, topic: str
+    server: KafkaServer, topic: str, client: str
 ) -> None:
     """Rights on topic and group are not enough; with the one that is named the flow runs."""
     group = f"g-{uuid.uuid4().hex[:8]}"
     url = f"kafka://{server.address('SASL_PLAINTEXT')}/{topic}"
-    flow = subscriber(f"{url}?group={group}", guarantee="exactly-once", **user())(
-        publisher(url, **user())(lambda input: input)
+    flow = subscriber(f"{url}?group={group}", guarantee="exactly-once", **user(), **CLIENTS[client])(
+        publisher(url, **user(), **CLIENTS[client])(lambda input: input)
     )
     rules = acls(ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.WRITE)
     rules += acls(ResourceType.GROUP, group, ACLOperation.READ)
