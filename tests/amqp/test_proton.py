@@ -90,11 +90,10 @@ def test_large_message_crosses_in_pieces(azure: AzureServer) -> None:
     small = BlockingConnection(f"amqp://{azure.host}", timeout=UP_TO, allowed_mechs="ANONYMOUS", max_frame_size=4096)
     try:
         assert shown(small, azure, KEY) == 202
-        body = bytes(range(256)) * 800
-        small.create_sender("orders").send(Message(body=body, inferred=True))
+        body = "".join(map(str, range(40_000)))  # text: of bytes Proton gives a view, into memory that it uses again
+        small.create_sender("orders").send(Message(body=body))
         receiver = small.create_receiver("orders", credit=1)
-        message = take(receiver)  # its body is a view of it, and goes with it
-        assert bytes(message.body) == body
+        assert take(receiver).body == body
         receiver.accept()
     finally:
         small.close()

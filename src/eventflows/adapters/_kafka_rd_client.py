@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 
 from eventflows.adapters._kafka_errors import told
 from eventflows.adapters._kafka_rd_errors import name_it, translate
@@ -35,6 +35,8 @@ class Causes:
         """The newest that says who we are, or that TLS failed: waiting mends neither."""
         self.down_since: float | None = None
         """Since when no broker can be reached, in `time.monotonic()` seconds."""
+        self.noticed: Any = None
+        """The newest that came as a message, as that the group may not be used does; librdkafka says it only once."""
         self._last: Any = None
 
     def __call__(self, error: Any) -> None:  # noqa: ANN401 - a KafkaError
@@ -47,6 +49,12 @@ class Causes:
             self.refused = error
         else:
             self._last = error
+
+    def serve(self, handle: Any) -> None:  # noqa: ANN401 - a Consumer, Producer or AdminClient
+        """Let it tell what happened."""
+        message = handle.poll(0)
+        error = message.error() if isinstance(message, Message) else None  # a producer's answers are counted
+        self.noticed = error or self.noticed
 
     def answered(self) -> None:
         """Forget them: a broker has answered."""
@@ -88,14 +96,14 @@ def connect(
         try:
             handle.list_topics(topic, timeout=max(min(SLICE, deadline - time.monotonic()), 0.01))
         except KafkaException as error:
-            handle.poll(0)
+            causes.serve(handle)
             given_up = causes.fatal or causes.refused or causes.down_since or time.monotonic() >= deadline
             if given_up:
                 if hasattr(handle, "close"):  # an administrator's ends with its last reference
                     abandon(handle.close, 1.0)
                 raise causes.told(where) from error
         else:
-            handle.poll(0)
+            causes.serve(handle)
             causes.answered()
             return handle, causes
 

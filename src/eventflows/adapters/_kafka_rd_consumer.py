@@ -188,8 +188,8 @@ class RdConsumer(Handled):
                 self._ask(self.handle.committed, asked, LOOK_SECONDS)
             except BrokerError as error:
                 # That it may not be used is told by a message only; the question gets no answer.
-                message = self.handle.poll(0)
-                told = None if message is None or message.error() is None else name_it(message.error(), self._where)
+                self.causes.serve(self.handle)
+                told = None if self.causes.noticed is None else name_it(self.causes.noticed, self._where)
                 if told is not None and not told.retryable:
                     raise told from error
                 if not error.retryable or time.monotonic() >= deadline:
