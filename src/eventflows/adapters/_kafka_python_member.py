@@ -299,6 +299,6 @@ def _config(location: Location, options: Options) -> dict[str, Any]:
         "request_timeout_ms": 10_000,
         "metadata_max_age_ms": 5_000,
         "fetch_max_bytes": 4 * 1024 * 1024,
-        "max_partition_fetch_bytes": 512 * 1024,  # of each partition; what is parsed takes three times as much
+        "max_partition_fetch_bytes": 320 * 1024,  # of each partition; what is parsed takes three times as much
         "allow_auto_create_topics": False,
     }
