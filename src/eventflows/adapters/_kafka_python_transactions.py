@@ -87,7 +87,7 @@ class PythonTransactions:
                 return results
             _await(named, deadline)
         except Exception as error:
-            told = self._told(error)
+            told = self._told(error, before_commit=True)
             self._abort(deadline)
             raise told from error
         self._commit(deadline)
@@ -152,10 +152,11 @@ class PythonTransactions:
         except Exception:  # noqa: BLE001 - the next of its name ends it, and the brokers do after a while
             self.usable = False
 
-    def _told(self, error: BaseException) -> BrokerError:
+    def _told(self, error: BaseException, *, before_commit: bool = False) -> BrokerError:
         # What it raises after the first error says only that there was one.
         cause = self._producer._transaction_manager.last_error or error
-        if isinstance(cause, _ENDED):
+        # The bare class is what records get whose transaction is over, as after a process slept; it says no more.
+        if isinstance(cause, _ENDED) or (before_commit and type(cause) is native.KafkaError):
             self.usable = False
             return fenced(self._where, cause)
         return translate(cause, self._where)
