@@ -90,7 +90,7 @@ def test_large_message_crosses_in_pieces(azure: AzureServer) -> None:
     small = BlockingConnection(f"amqp://{azure.host}", timeout=UP_TO, allowed_mechs="ANONYMOUS", max_frame_size=4096)
     try:
         assert shown(small, azure, KEY) == 202
-        body = "".join(map(str, range(40_000)))  # text: of bytes Proton gives a view, into memory that it uses again
+        body = "".join(map(str, range(40_000)))  # text: the view that Proton gives of bytes once held others
         small.create_sender("orders").send(Message(body=body))
         receiver = small.create_receiver("orders", credit=1)
         assert take(receiver).body == body

@@ -32,7 +32,7 @@ notes = open(sys.argv[2], "a", buffering=1)
 def apply(input: bytes):
     notes.write(input.decode() + "\\n")
 
-apply.run(until_idle=5.0)  # longer than a lock: what a killed process held comes back meanwhile
+apply.run(until_idle=1.0)
 """
 
 

@@ -72,7 +72,7 @@ def _receive(transport: Any) -> tuple[bytes, BaseException | None]:  # noqa: ANN
             if len(data) < READ and not isinstance(transport._sock, ssl.SSLSocket):
                 break  # TLS may hold more that it has read, and that nobody would be told of
     except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        pass
+        pass  # all that is there has been read
     except Exception as error:  # noqa: BLE001 - whatever it is, the connection is over
         return (b"".join(parts), None) if parts else (b"", native.KafkaConnectionError(error))
     return b"".join(parts), None
