@@ -97,7 +97,7 @@ class Connection:
     def _open(self, said: Performative) -> None:
         self.container, self.host = str(said.container_id), str(said.hostname)
         self.max_frame = min(int(said.max_frame_size or 2**32 - 1), MAX_FRAME)
-        answer = Performative("open", container_id="stand-in", max_frame_size=MAX_FRAME, channel_max=65535)
+        answer = Performative("open", container_id="stand-in", max_frame_size=self.broker.max_frame, channel_max=65535)
         self.send(0, answer)
         if said.idle_time_out:
             self._beat(int(said.idle_time_out) / 2000)

@@ -15,6 +15,7 @@ from amqp.cbs import Cbs
 from amqp.connection import Connection
 from amqp.entities import Queue, Topic
 from amqp.faults import Faults
+from amqp.frames import MAX_FRAME
 from amqp.hubs import STOLEN, Hub, HubManagement
 from amqp.link import Link
 from amqp.management import Management
@@ -29,9 +30,14 @@ _SUBSCRIPTION: Final = re.compile(r"([^/]+)/subscriptions/([^/]+)$", re.IGNORECA
 
 
 class Broker:
-    """What one stand-in has: entities, connections, keys, faults. Used on its loop only."""
+    """What one stand-in has: entities, connections, keys, faults. Used on its loop only.
 
-    def __init__(self) -> None:
+    Args:
+        max_frame: Bytes of the largest frame that a client may send.
+    """
+
+    def __init__(self, max_frame: int = MAX_FRAME) -> None:
+        self.max_frame = max_frame
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, Topic] = {}
         self.hubs: dict[str, Hub] = {}
@@ -114,10 +120,11 @@ class AzureServer:
 
     Args:
         port: To listen on; 0 takes a free one.
+        max_frame: Bytes of the largest frame that a client may send.
     """
 
-    def __init__(self, port: int = 0) -> None:
-        self.broker = Broker()
+    def __init__(self, port: int = 0, *, max_frame: int = MAX_FRAME) -> None:
+        self.broker = Broker(max_frame)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="amqp-stand-in", daemon=True)
         self._thread.start()
