@@ -37,7 +37,7 @@ from servers.kafka_gate import COMMIT, FETCH, KafkaGate
 HERE: Final = pathlib.Path(__file__).resolve().parent
 PARTITIONS: Final = 4
 CLIENTS: Final = ("kafka-python", "librdkafka")
-PARTS: Final = ("consume", "pipe", "publish", "commits", "latency", "memory", "peers")
+PARTS: Final = ("consume", "keyed", "pipe", "publish", "commits", "latency", "memory", "peers")
 PEERS: Final = {"faststream": "faststream[kafka,confluent]==0.7.8"}
 PEER_MESSAGES: Final = 2_000
 
@@ -129,7 +129,7 @@ class Bench:
         self._server = KafkaServer(advertised={"PROXIED": self._gate_port})
         self._server.start()
         self._admin = AdminClient({"bootstrap.servers": self._server.address()})
-        self._full = ""
+        self._full: dict[int, str] = {}
 
     def close(self) -> None:
         """Remove the broker."""
@@ -146,21 +146,21 @@ class Bench:
         address = broker or self._server.address()
         return Place(address, topic, self.topic() if out else "", uuid.uuid4().hex, count)
 
-    def filled(self, count: int) -> str:
-        """Make a topic of so many messages."""
+    def filled(self, count: int, keys: int = 0) -> str:
+        """Make a topic of so many messages, with so many keys; 0: without."""
         place = self.place(count, out=True)
-        loops.confluent_publish(place, Work(0))
+        loops.confluent_publish(place, Work(0), keys)
         return place.out
 
-    @property
-    def full(self) -> str:
-        """The topic that all rows read."""
-        self._full = self._full or self.filled(self._count)
-        return self._full
+    def full(self, keys: int = 0) -> str:
+        """Give the topic that all rows read."""
+        if keys not in self._full:
+            self._full[keys] = self.filled(self._count, keys)
+        return self._full[keys]
 
-    def measure(self, row: Row, *, source: bool, out: bool) -> tuple[float, float]:
+    def measure(self, row: Row, *, source: bool, out: bool, keys: int = 0) -> tuple[float, float]:
         """Run a row once and look at what it did; gives its rate, and microseconds of CPU for each message."""
-        place = self.place(self._count, topic=self.full if source else "", out=out)
+        place = self.place(self._count, topic=self.full(keys) if source else "", out=out)
         work = Work(place.count)
         burnt = time.process_time()
         seconds = row(place, work)
@@ -192,13 +192,15 @@ class Bench:
         consumer.close()
         return seen
 
-    def table(self, title: str, rows: Mapping[str, Row], goals: Sequence[Goal], *, source: bool, out: bool) -> None:
+    def table(
+        self, title: str, rows: Mapping[str, Row], goals: Sequence[Goal], *, source: bool, out: bool, keys: int = 0
+    ) -> None:
         """Measure rows in turns, print them, and print what was wanted of them."""
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
         for turn in range(self._turns):
             names = [*rows][turn % len(rows) :] + [*rows][: turn % len(rows)]
             for name in names:
-                found[name].append(self.measure(rows[name], source=source, out=out))
+                found[name].append(self.measure(rows[name], source=source, out=out, keys=keys))
         print(f"\n{title}: {self._count:,} messages, medians of {self._turns} turns")
         print(f"{'':36} {'per second':>10} {'CPU us each':>12}")
         for name, turns in found.items():
@@ -225,6 +227,13 @@ class Bench:
 
     def consume(self) -> None:
         """Consume, apply, acknowledge."""
+        self._consume("consume, apply, acknowledge", 0)
+
+    def keyed(self) -> None:
+        """Do the same where every message has one of 1,000 keys, whose order the library keeps."""
+        self._consume("the same with 1,000 keys, in the order of each", 1000)
+
+    def _consume(self, title: str, keys: int) -> None:
         plain, quick, best = "kafka-python, json", "kafka-python, orjson", "confluent-kafka, orjson"
         python = {plain: loops.python_consume(json.loads), quick: loops.python_consume(orjson.loads)}
         rows = self.rows(python, {best: loops.confluent_consume}, flow_consume)
@@ -234,7 +243,7 @@ class Bench:
             ("eventflows, librdkafka", best, 0.7),
             ("eventflows, librdkafka", plain, 2.5),
         ]
-        self.table("consume, apply, acknowledge", rows, goals, source=True, out=False)
+        self.table(title, rows, goals, source=True, out=False, keys=keys)
 
     def pipe(self) -> None:
         """Consume, apply, publish, acknowledge."""
@@ -270,7 +279,7 @@ class Bench:
         for name, row in rows.items():
             gate = KafkaGate(self._gate_port, self._server.ports["PROXIED"])
             broker = f"127.0.0.1:{self._gate_port}"
-            row(self.place(self._count, topic=self.full, broker=broker), Work(self._count))
+            row(self.place(self._count, topic=self.full(), broker=broker), Work(self._count))
             gate.close()
             commits, fetches = (gate.requests[kind] * 1000 / self._count for kind in (COMMIT, FETCH))
             print(f"{name:36} commits {commits:.2f} (goal 2), fetches {fetches:.2f}")

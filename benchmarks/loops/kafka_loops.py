@@ -243,8 +243,8 @@ def python_publish(place: Place, _: Work) -> float:
     return time.perf_counter() - began
 
 
-def confluent_publish(place: Place, _: Work) -> float:
-    """Publish batches with confluent-kafka."""
+def confluent_publish(place: Place, _: Work, keys: int = 0) -> float:
+    """Publish batches with confluent-kafka, with so many keys; 0: without."""
     producer = confluent_producer(place)
     producer.list_topics(place.out)
     began = time.perf_counter()
@@ -256,7 +256,8 @@ def confluent_publish(place: Place, _: Work) -> float:
 
     for batch in values(place.count):
         for value in batch:
-            producer.produce(place.out, orjson.dumps(value), on_delivery=answered)
+            key = b"sensor-%d" % (value["id"] % keys) if keys else None
+            producer.produce(place.out, orjson.dumps(value), key, on_delivery=answered)
         producer.poll(0)
     producer.flush()
     assert not failed

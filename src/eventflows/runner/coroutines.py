@@ -25,6 +25,8 @@ class CoroutineWorker:
         flow: The flow's name.
     """
 
+    sifts = True
+
     def __init__(self, caller: Caller, *, packer: Packer | None, post: Callable[[Report], None], flow: str) -> None:
         self._caller = caller
         self._packer = packer
@@ -56,9 +58,9 @@ class CoroutineWorker:
         while (run := await self._inbox.get()) is not None:
             book = HeldBook(self, run, self._packer, self._post, self._caller)
             if self._caller.apply.batch is None:
-                await self._drive(singly(places(run), book))
+                await self._drive(singly(places(run), book, set(run.behind)))
             else:
-                await self._drive(together(places(run), book, self._flow, self._caller.apply.batch))
+                await self._drive(together(places(run), book, self._flow, self._caller.apply.batch, set(run.behind)))
             book.send(last=True)
 
     async def _drive(self, steps: Steps) -> None:

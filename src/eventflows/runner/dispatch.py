@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 from eventflows.runner.held import Held, Span
-from eventflows.runner.runs import Report, Run, Unit, Worker
+from eventflows.runner.runs import BY_KEY, Report, Run, Unit, Worker
+from eventflows.runner.strips import Strips
 
 RUN_SECONDS: Final = 0.02
 """Length of a run in time: short enough to spread, long enough to pay for the hand-over."""
@@ -25,7 +26,8 @@ class Queue:
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
         self.spans: deque[Span] = deque()
-        self.busy = False
+        self.busy = 0
+        """Runs that may have something of it."""
         self.parked = False
         self.leaving = False
         """Its first message was handed back: what its worker returns follows."""
@@ -63,6 +65,9 @@ class Dispatch:
         self._batch_wait = batch_wait
         self._alone: set[tuple[int, int]] = set()
         self._order = order
+        self._sifts = order == "key" and len(workers) == 1 and workers[0].sifts
+        self._strips = Strips()
+        """What one worker takes in order, whatever its keys; those of `_queues` are sorted out when it is given."""
         self._loose: deque[Span] = deque()
         self._ready: deque[Queue] = deque()
         self._queues: dict[Unit, Queue] = {}
@@ -94,7 +99,9 @@ class Dispatch:
         """Take a stretch of a chunk; what came first is added first."""
         chunk = held.chunk
         self.waiting += stop - start
-        if self._order == "lane" and chunk.lane is not None:
+        if self._sifts:
+            self._strips.add((held, start, stop))
+        elif self._order == "lane" and chunk.lane is not None:
             self._append(chunk.lane, (held, start, stop))
         elif self._order != "key" or chunk.keys is None:
             self._loose.append((held, start, stop))
@@ -121,7 +128,7 @@ class Dispatch:
         brief = self._average is not None and self._average * (self._batch or 1) < RUN_SECONDS / 4
         depth = 2 if brief or self._batch else 1
         for _ in range(depth * len(self._workers)):
-            if not self._loose and not self._ready:
+            if not self._loose and not self._ready and not self._strips:
                 break
             worker = min(self._workers, key=_load)
             if len(worker.runs) >= depth or not self._worth_while(worker, now):
@@ -129,10 +136,13 @@ class Dispatch:
             parts = self._take(self._length())
             if not parts:
                 break
-            if not worker.runs:
+            run = Run(parts)
+            if worker.runs:
+                run.behind = worker.runs[-1].stopped
+            else:
                 self._began[worker] = now
-            worker.give(Run(parts))
-        if not self._loose and not self._ready and len(self._workers) > 1:
+            worker.give(run)
+        if len(self._workers) > 1 and not self._loose and not self._ready:
             self._even_out(now)
 
     def _worth_while(self, worker: Worker, now: float) -> bool:
@@ -144,7 +154,7 @@ class Dispatch:
     def _available(self, enough: int) -> int:
         """Count what may begin now, as far as is enough."""
         count = 0
-        for spans in (self._loose, *(queue.spans for queue in self._ready)):
+        for spans in self._may_begin():
             for _, start, stop in spans:
                 count += stop - start
                 if count >= enough:
@@ -152,12 +162,17 @@ class Dispatch:
         return count
 
     def _first_since(self) -> float:
-        first = [spans[0][0].at for spans in (self._loose, *(queue.spans for queue in self._ready)) if spans]
-        return min(first, default=math.inf)
+        return min((spans[0][0].at for spans in self._may_begin() if spans), default=math.inf)
+
+    def _may_begin(self) -> Iterator[deque[Span]]:
+        yield self._loose
+        yield self._strips.spans
+        for queue in self._ready:
+            yield queue.spans
 
     def next_batch(self) -> float:
         """Give when a batch that is not full is due; infinity when none waits for that."""
-        if self._batch is None or not (self._loose or self._ready) or all(worker.runs for worker in self._workers):
+        if self._batch is None or not any(self._may_begin()) or all(worker.runs for worker in self._workers):
             return math.inf
         return self._first_since() + self._batch_wait
 
@@ -181,9 +196,9 @@ class Dispatch:
                 if parts:
                     self._ready.appendleft(queue)
                     return parts
-                queue.busy = True
+                queue.busy += 1
                 return [(self._cut(queue.spans, 1)[0], queue.unit)]
-            queue.busy = True
+            queue.busy += 1
             while room > 0 and queue.spans:
                 if self._alone and self._is_alone(queue.spans[0]):
                     return parts
@@ -194,7 +209,18 @@ class Dispatch:
                 return parts or [(self._cut(self._loose, 1)[0], None)]
             span, room = self._cut(self._loose, room)
             parts.append((span, None))
+        if room > 0 and self._strips:
+            parts += self._sifted(room)
+            if not parts and self._ready:
+                return self._take(length)
         return parts
+
+    def _sifted(self, room: int) -> list[tuple[Span, Unit]]:
+        going, held_up = self._strips.cut(room, self._queues.keys())
+        for unit, span in held_up:
+            self._append(unit, span)
+        self.waiting -= sum(stop - start for _, start, stop in going)
+        return [(span, BY_KEY) for span in going]
 
     def _is_alone(self, span: Span) -> bool:
         return (span[0].number, span[1]) in self._alone
@@ -223,8 +249,11 @@ class Dispatch:
             self._free(unit)
 
     def _take_back(self, parts: list[tuple[Span, Unit]]) -> None:
+        self._strips.put_back([span for span, unit in parts if unit is BY_KEY])
         for span, unit in parts:
             self.waiting += span[2] - span[1]
+            if unit is BY_KEY:
+                continue
             queue = None if unit is None else self._queues[unit]
             if queue is None:
                 self._loose.appendleft(span)
@@ -236,20 +265,37 @@ class Dispatch:
         if report.count:
             average = report.seconds / report.count
             self._average = average if self._average is None else 0.7 * self._average + 0.3 * average
+        if report.run.by_key:
+            for unit in {unit for *_, unit in report.failed if unit is not None}:
+                self._pin(unit, report.worker.runs)
         if report.last:
             report.worker.runs.remove(report.run)
             self._began[report.worker] = now
 
+    def _pin(self, unit: Unit, runs: Sequence[Run]) -> None:
+        """Keep a unit waiting until every run that may have met it without knowing has ended."""
+        queue = self._queues.get(unit)
+        if queue is None:
+            queue = self._queues[unit] = Queue(unit)
+        for run in runs:
+            if run.by_key and unit not in run.pinned:
+                run.pinned.add(unit)
+                queue.busy += 1
+
     def freed(self, report: Report) -> None:
         """Let the units of a run that has ended go on; call it last for a report."""
-        for unit in {unit for _, _, unit in report.run.parts if unit is not None}:
+        for unit in report.run.units():
+            self._free(unit)
+        for unit in report.run.pinned:
             self._free(unit)
 
     def _free(self, unit: Unit) -> None:
         queue = self._queues.get(unit)
         if queue is not None:
-            queue.busy = queue.leaving = False
-            self._wake(queue)
+            queue.busy -= 1
+            if not queue.busy:
+                queue.leaving = False
+                self._wake(queue)
 
     def _wake(self, queue: Queue) -> None:
         if queue.free:
@@ -294,8 +340,8 @@ class Dispatch:
         queue = self._queues.get(unit)
         if queue is None:
             return []
-        spans, queue.spans = list(queue.spans), deque()
-        queue.leaving = queue.busy
+        spans, queue.spans = [*queue.spans, *self._strips.take_out(unit)], deque()
+        queue.leaving = queue.busy > 0
         self.waiting -= sum(stop - start for _, start, stop in spans)
         return spans
 
@@ -328,6 +374,7 @@ class Dispatch:
                 self._recall(run)
         spans = [span for _, _, _, span in self._due]
         spans.extend(self._loose)
+        spans.extend(self._strips)
         for queue in self._queues.values():
             spans.extend(queue.spans)
         self.forget()
@@ -336,6 +383,7 @@ class Dispatch:
     def forget(self) -> None:
         """Forget all that waits or is parked."""
         self._loose.clear()
+        self._strips = Strips()
         self._ready.clear()
         self._alone.clear()
         self._due.clear()
@@ -349,11 +397,14 @@ class Dispatch:
     def forget_lost(self) -> None:
         """Forget what waits of chunks that are not ours any more."""
         self._loose = deque(span for span in self._loose if not span[0].lost)
-        for queue in self._queues.values():
+        self._strips.forget_lost()
+        for queue in list(self._queues.values()):
             queue.spans = deque(span for span in queue.spans if not span[0].lost)
+            if not queue.spans and not queue.busy and not queue.parked:
+                del self._queues[queue.unit]
         self.waiting = sum(
             stop - start
-            for spans in (self._loose, *(queue.spans for queue in self._queues.values()))
+            for spans in (self._loose, self._strips.spans, *(queue.spans for queue in self._queues.values()))
             for _, start, stop in spans
         )
 

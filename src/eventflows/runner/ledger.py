@@ -111,6 +111,8 @@ class Ledger:
 
     def failed(self, held: Held, index: int, error: BaseException, undecodable: bool, unit: Unit) -> None:
         """Take a failure."""
+        if unit is not None:
+            self._run.stopped.add(unit)
         self.report.failed.append((held, index, error, undecodable, unit))
 
     def skipped(self, held: Held, index: int, unit: Unit) -> None:

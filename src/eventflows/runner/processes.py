@@ -74,6 +74,8 @@ class ProcessWorker:
         name: Of the thread and the process.
     """
 
+    sifts = False
+
     def __init__(
         self,
         plan: Plan,

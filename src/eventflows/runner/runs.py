@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from eventflows.errors import RunError
 from eventflows.message import Batch, Message
@@ -11,6 +11,17 @@ from eventflows.runner.held import GONE, Held, Span
 
 Unit = object
 """What order is kept within; None for messages without order."""
+BY_KEY: Final[Unit] = object()
+"""In place of a unit: each message of the stretch has its own, by its key."""
+
+
+def unit_of(held: Held, index: int, unit: Unit) -> Unit:
+    """Give the unit of one message of a stretch."""
+    if unit is not BY_KEY:
+        return unit
+    chunk = held.chunk
+    key = None if chunk.keys is None else chunk.keys[index]
+    return None if key is None else (chunk.lane, key)
 
 
 class Run:
@@ -23,14 +34,26 @@ class Run:
         parts: Stretches with the unit of order of each.
     """
 
-    __slots__ = ("_whole", "count", "parts", "tell")
+    __slots__ = ("_whole", "behind", "by_key", "count", "parts", "pinned", "stopped", "tell")
 
     def __init__(self, parts: list[tuple[Span, Unit]]) -> None:
         self.parts = [(held, iter(range(start, stop)), unit) for (held, start, stop), unit in parts]
         self.count = sum(stop - start for (_, start, stop), _ in parts)
         self._whole = [stop - start for (_, start, stop), _ in parts]
+        self.by_key = any(unit is BY_KEY for _, unit in parts)
+        """Whether units are told apart by the worker."""
+        self.stopped: set[Unit] = set()
+        """Units of which a message failed in this run; written by the worker."""
+        self.behind: set[Unit] = set()
+        """The same of the run before, where that was still going on when this one was given: the worker skips them."""
+        self.pinned: set[Unit] = set()
+        """Units that dispatch keeps waiting until this run has ended, beside those of `parts`."""
         self.tell: Callable[[], None] | None = None
         """Tells a worker elsewhere that the run is recalled; what it has not begun comes with its report."""
+
+    def units(self) -> set[Unit]:
+        """Give the units that wait for its end, as far as they were known when it was given."""
+        return {unit for _, _, unit in self.parts if unit is not None and unit is not BY_KEY}
 
     def recall(self) -> tuple[list[tuple[Span, Unit]], set[Unit]]:
         """Take back what is not begun, at once; the worker finishes the message it is on.
@@ -46,7 +69,7 @@ class Run:
                 back.append(((held, rest[0], rest[-1] + 1), unit))
             begun.append(len(rest) < whole)
         stay = {unit for (_, _, unit), touched in zip(self.parts, begun, strict=True) if touched}
-        untouched = {unit for _, _, unit in self.parts if unit is not None and unit not in stay}
+        untouched = self.units() - stay
         self.parts = [part for part in self.parts if part[2] not in untouched]
         self._whole = [1] * len(self.parts)  # of what stays something was begun
         self.count -= sum(stop - start for (_, start, stop), _ in back)
@@ -99,6 +122,8 @@ class Worker(Protocol):
 
     runs: list[Run]
     """Given and not reported as ended; only the pump reads and writes it."""
+    sifts: bool
+    """Whether it takes stretches `BY_KEY`, and skips the later messages of a key that failed."""
 
     def give(self, run: Run) -> None:
         """Hand it a run."""

@@ -50,9 +50,15 @@ class Book(Protocol[_Where]):
         """Report now and then."""
 
 
-def singly(places: Iterable[Place[Where]], book: Book[Where]) -> Steps:
-    """Call `apply` with one input after another."""
-    stopped: set[Unit] = set()
+def singly(places: Iterable[Place[Where]], book: Book[Where], stopped: set[Unit] | None = None) -> Steps:
+    """Call `apply` with one input after another.
+
+    Args:
+        places: Of the inputs.
+        book: Where it is written down.
+        stopped: Units to be skipped from the beginning.
+    """
+    stopped = set() if stopped is None else stopped
     for where, index, unit in places:
         if unit in stopped:
             book.skipped(where, index, unit)
@@ -70,7 +76,9 @@ def singly(places: Iterable[Place[Where]], book: Book[Where]) -> Steps:
         book.tick()
 
 
-def together(places: Iterable[Place[Where]], book: Book[Where], name: str, size: int) -> Steps:
+def together(
+    places: Iterable[Place[Where]], book: Book[Where], name: str, size: int, stopped: set[Unit] | None = None
+) -> Steps:
     """Call `apply` with one batch of inputs after another; where it raises, with each half, until the poison is alone.
 
     Args:
@@ -78,8 +86,9 @@ def together(places: Iterable[Place[Where]], book: Book[Where], name: str, size:
         book: Where it is written down.
         name: The flow's, for errors.
         size: Inputs of a batch.
+        stopped: Units to be skipped from the beginning.
     """
-    stopped: set[Unit] = set()
+    stopped = set() if stopped is None else stopped
     waiting = iter(places)
     while batch := list(itertools.islice(waiting, size)):
         parts = [_unpacked(batch, book, stopped)]

@@ -13,7 +13,7 @@ from eventflows.runner.calling import Caller
 from eventflows.runner.held import GONE, Held, join
 from eventflows.runner.ledger import REPORT_EVERY, Ledger
 from eventflows.runner.outputs import Packer
-from eventflows.runner.runs import Report, Run, Unit, Worker
+from eventflows.runner.runs import Report, Run, Unit, Worker, unit_of
 from eventflows.runner.steps import Steps, together
 
 
@@ -22,7 +22,7 @@ def places(run: Run) -> Iterator[tuple[Held, int, Unit]]:
     for held, indices, unit in run.parts:
         for index in indices:
             if held.state[index] != GONE:
-                yield held, index, unit
+                yield held, index, unit_of(held, index, unit)
 
 
 class HeldBook(Ledger):
@@ -64,6 +64,8 @@ class ThreadWorker:
         name: Of the thread.
     """
 
+    sifts = True
+
     def __init__(
         self, caller: Caller, *, packer: Packer | None, post: Callable[[Report], None], flow: str, name: str
     ) -> None:
@@ -104,7 +106,7 @@ class ThreadWorker:
         """Call `apply` with all of a run, and report; for the worker's own thread."""
         if self._caller.apply.batch is not None:
             book = HeldBook(self, run, self._packer, self._post, self._caller)
-            self._drive(together(places(run), book, self._flow, self._caller.apply.batch))
+            self._drive(together(places(run), book, self._flow, self._caller.apply.batch, set(run.behind)))
             book.send(last=True)
         else:
             self._execute(run)
@@ -127,14 +129,17 @@ class ThreadWorker:
         """Call `apply` with one input after another: `singly`, written out, because this is the hot path."""
         caller, publishes = self._caller, self._packer is not None
         ledger = Ledger(self, run, self._packer, self._post)
-        stopped: set[Unit] = set()
+        stopped: set[Unit] = set(run.behind)
         began = ledger.began
         for held, indices, unit in run.parts:
             handle, state = self._handler(held), held.state
             first = last = -1
             for index in indices:
-                if stopped and unit in stopped:
-                    ledger.skipped(held, index, unit)
+                if stopped and (own := unit_of(held, index, unit)) in stopped:
+                    if first >= 0:
+                        join(ledger.report.done, held, first, last + 1)
+                        first = -1
+                    ledger.skipped(held, index, own)
                     continue
                 if state[index] == GONE:
                     continue
@@ -150,9 +155,10 @@ class ThreadWorker:
                     if first >= 0:
                         join(ledger.report.done, held, first, last + 1)
                         first = -1
-                    ledger.failed(held, index, error, caller.undecodable(held.chunk, index, error), unit)
-                    if unit is not None:
-                        stopped.add(unit)
+                    own = unit_of(held, index, unit)
+                    ledger.failed(held, index, error, caller.undecodable(held.chunk, index, error), own)
+                    if own is not None:
+                        stopped.add(own)
                 if time.perf_counter() - began > REPORT_EVERY:
                     if first >= 0:
                         join(ledger.report.done, held, first, last + 1)
