@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from eventflows.message import Delivery
 from eventflows.runner.calling import Caller
@@ -15,6 +15,9 @@ from eventflows.runner.ledger import REPORT_EVERY, Ledger
 from eventflows.runner.outputs import Packer
 from eventflows.runner.runs import Report, Run, Unit, Worker, unit_of
 from eventflows.runner.steps import Steps, together
+
+NOWHERE: Final = -2
+"""No index, nor the one before it."""
 
 
 def places(run: Run) -> Iterator[tuple[Held, int, Unit]]:
@@ -133,12 +136,9 @@ class ThreadWorker:
         began = ledger.began
         for held, indices, unit in run.parts:
             handle, state = self._handler(held), held.state
-            first = last = -1
+            first = last = NOWHERE
             for index in indices:
                 if stopped and (own := unit_of(held, index, unit)) in stopped:
-                    if first >= 0:
-                        join(ledger.report.done, held, first, last + 1)
-                        first = -1
                     ledger.skipped(held, index, own)
                     continue
                 if state[index] == GONE:
@@ -149,12 +149,12 @@ class ThreadWorker:
                     if publishes:
                         ledger.put(held, index, result)
                     else:
-                        first = index if first < 0 else first
+                        if index != last + 1:
+                            if first >= 0:
+                                join(ledger.report.done, held, first, last + 1)
+                            first = index
                         last = index
                 except BaseException as error:  # noqa: BLE001 - nothing that apply raises ends the flow
-                    if first >= 0:
-                        join(ledger.report.done, held, first, last + 1)
-                        first = -1
                     own = unit_of(held, index, unit)
                     ledger.failed(held, index, error, caller.undecodable(held.chunk, index, error), own)
                     if own is not None:
@@ -162,7 +162,7 @@ class ThreadWorker:
                 if time.perf_counter() - began > REPORT_EVERY:
                     if first >= 0:
                         join(ledger.report.done, held, first, last + 1)
-                        first = -1
+                        first = last = NOWHERE
                     ledger.send()
                     began = ledger.began
             if first >= 0:
