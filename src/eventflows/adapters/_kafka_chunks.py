@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from eventflows.adapters._kafka_clients import Columns, Partition, Records
-from eventflows.adapters._kafka_publisher import ID_HEADER, TYPE_HEADER
+from eventflows.adapters._kafka_records import ID_HEADER, TYPE_HEADER
 from eventflows.adapters._watermark import Watermark
 from eventflows.message import Chunk, Delivery, Lane, Message
 

@@ -11,6 +11,7 @@ from eventflows.protocols import Location, PublishResult
 
 if TYPE_CHECKING:
     from eventflows.adapters._kafka_chunks import Claim, Committed
+    from eventflows.adapters._kafka_records import Outgoing
 
 TRANSACTION_SECONDS: Final = 10.0
 """After this the brokers end a transaction by themselves; a successor does not wait for it, it ends it."""
@@ -287,6 +288,10 @@ class Producer(Protocol):
 
     def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> Sent:
         """Start to publish; what is an error already is its own answer."""
+        ...
+
+    def send_columns(self, topic: str, columns: Outgoing) -> Sent:
+        """Start to publish what needs no look."""
         ...
 
     def close(self, timeout: float) -> None:

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from types import TracebackType
 from typing import Any, Final, Self
 
 from eventflows.adapters._kafka_check import check_destination
 from eventflows.adapters._kafka_clients import Producer, Sent, client_of
-from eventflows.errors import (
-    BrokerError,
-    ClosedError,
-    InvalidMessageError,
-    ThrottledError,
-    TooLargeError,
-)
+from eventflows.adapters._kafka_records import columns_of, records_of
+from eventflows.errors import BrokerError, ClosedError, ThrottledError
 from eventflows.message import Batch, Message
 from eventflows.protocols import Capabilities, Finding, Location, Pending, Publisher, PublishResult
 
-MAX_BYTES: Final = 1_000_000
-"""Body, key and headers; a topic takes batches of 1,048,588 bytes by default (its config `max.message.bytes`)."""
 MAX_UNCONFIRMED: Final = 64 * 1024 * 1024
-ID_HEADER: Final = "ef-id"
-TYPE_HEADER: Final = "content-type"
-_OPTIONS: Final = {"partition", "timestamp"}
 
 
 _all: weakref.WeakSet[KafkaPublisher] = weakref.WeakSet()
@@ -90,7 +79,7 @@ class KafkaPublisher:
         records: list[tuple[str, dict[str, Any] | BrokerError]] = []
         for publisher, messages in parts:
             assert isinstance(publisher, KafkaPublisher)  # noqa: S101 - for the type checker: as share_transactions saw
-            records += [(publisher._topic, record) for record in _records(Batch.of(messages))]
+            records += [(publisher._topic, record) for record in records_of(Batch.of(messages))]
         return position.transactor.transact(records, position, timeout)
 
     def send(self, batch: Sequence[Message]) -> Pending:
@@ -101,25 +90,32 @@ class KafkaPublisher:
     def _send(self, batch: Sequence[Message], timeout: float) -> Sent:
         if self._closed:
             raise ClosedError(f"{self.where} was closed; open it again, or make a new one.")
-        columns = Batch.of(batch)
-        records, faults = _records(columns), []
-        for record in records:
-            if not isinstance(record, BrokerError):
-                break
-            faults.append(record)
+        batch = Batch.of(batch)
+        columns, size = columns_of(batch), batch.size
+        if columns is not None:
+            sent = self._ready(size, timeout).send_columns(self._topic, columns)
         else:
-            return _Faulty(faults)
+            records, faults = records_of(batch), []
+            for record in records:
+                if not isinstance(record, BrokerError):
+                    break
+                faults.append(record)
+            else:
+                return _Faulty(faults)
+            sent = self._ready(size, timeout).send(self._topic, chain(faults, [record], records))
+        self._sent.append((sent, size))
+        self._unconfirmed += size
+        return sent
+
+    def _ready(self, size: int, timeout: float) -> Producer:
+        """Give a producer that knows the topic, once there is room for so many bytes."""
         if self._producer is None:
             self.open(timeout=timeout)
         assert self._producer is not None  # noqa: S101 - for the type checker: opened above
         if not self._producer.knows(self._topic):
             self._producer.find(self._topic)
-        size = columns.size
         self._make_room(size, timeout)
-        sent = self._producer.send(self._topic, chain(faults, [record], records))
-        self._sent.append((sent, size))
-        self._unconfirmed += size
-        return sent
+        return self._producer
 
     def _make_room(self, size: int, timeout: float) -> None:
         while self._sent:
@@ -180,72 +176,6 @@ class _Faulty:
     def results(self, timeout: float) -> list[PublishResult]:
         """Give them."""
         return [PublishResult(None, fault) for fault in self._faults]
-
-
-def _records(batch: Batch) -> Iterator[dict[str, Any] | BrokerError]:
-    """Give what the client takes, or the message's own fault, of each; one after another, so that few are there."""
-    columns = (batch.bodies, batch.keys, batch.headers, batch.ids, batch.content_types, batch.options)
-    return map(_record, *columns)
-
-
-def _record(*message: Any) -> dict[str, Any] | BrokerError:  # noqa: ANN401 - nobody has looked at them yet
-    try:
-        return _checked(*message)
-    except BrokerError as error:
-        return error
-    except (UnicodeEncodeError, AttributeError, TypeError):
-        return InvalidMessageError("headers, key, id and content type are text; one of them is not.")
-
-
-def _checked(
-    body: bytes | None,
-    key: str | None,
-    headers: Mapping[str, str],
-    id: str | None,
-    content_type: str | None,
-    options: Mapping[str, object],
-) -> dict[str, Any]:
-    if not (body is None or isinstance(body, bytes)):
-        raise InvalidMessageError(f"a body is bytes; this one is {type(body).__name__}.")
-    if body is None and key is None:
-        raise InvalidMessageError("a tombstone (a body of None) needs a key.")
-    found = [(name, _bytes(value)) for name, value in headers.items()] if headers else []
-    size = sum([len(name.encode("utf-8")) + len(value) + 10 for name, value in found]) if headers else 0
-    if id is not None:
-        found.append((ID_HEADER, _bytes(id)))
-        size += len(found[-1][1]) + 15
-    if content_type is not None:
-        found.append((TYPE_HEADER, _bytes(content_type)))
-        size += len(found[-1][1]) + 22
-    record: dict[str, Any] = {"value": body, "key": None if key is None else _bytes(key), "headers": found}
-    size += len(body or b"") + len(record["key"] or b"")
-    if size > MAX_BYTES:
-        raise TooLargeError(f"a message of {size} bytes, body, key and headers together; Kafka takes {MAX_BYTES}.")
-    if options:
-        record |= _options(options)
-    return record
-
-
-def _options(options: Mapping[str, object]) -> dict[str, Any]:
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise InvalidMessageError(f"kafka has no message option {unknown[0]!r}; it has partition and timestamp.")
-    found: dict[str, Any] = {}
-    if "partition" in options:
-        found["partition"] = options["partition"]
-        if not isinstance(found["partition"], int):
-            raise InvalidMessageError("partition is a whole number.")
-    if "timestamp" in options:
-        when = options["timestamp"]
-        if not isinstance(when, datetime.datetime) or when.tzinfo is None:
-            raise InvalidMessageError("timestamp is a datetime with a time zone.")
-        found["timestamp_ms"] = int(when.timestamp() * 1000)
-    return found
-
-
-def _bytes(text: str) -> bytes:
-    # What was no UTF-8 when it was received goes back to the same bytes.
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _after_fork() -> None:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from eventflows.adapters._kafka_clients import Options
 from eventflows.adapters._kafka_errors import missing
-from eventflows.adapters._kafka_publisher import MAX_BYTES
 from eventflows.adapters._kafka_python_batches import Batches, Sent
 from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_config import client_config
 from eventflows.adapters._kafka_python_errors import translate
+from eventflows.adapters._kafka_records import MAX_BYTES, Outgoing
 from eventflows.errors import BrokerError, OutcomeUnknownError
 from eventflows.protocols import Location
 from kafka import KafkaProducer
@@ -79,6 +79,10 @@ class PythonProducer:
     def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> Sent:
         """Start to publish; what is an error already is its own answer."""
         return self._batches.send(topic, list(records))
+
+    def send_columns(self, topic: str, columns: Outgoing) -> Sent:
+        """Start to publish what needs no look."""
+        return self._batches.send(topic, columns.records())
 
     def close(self, timeout: float) -> None:
         """Send what was given, then disconnect; always disconnects."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable
-from functools import partial
+from itertools import repeat
 from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
 from eventflows.adapters._kafka_clients import Options
 from eventflows.adapters._kafka_errors import denied, missing
-from eventflows.adapters._kafka_publisher import MAX_BYTES
+from eventflows.adapters._kafka_rd_answers import Sent, Tellers
 from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
 from eventflows.adapters._kafka_rd_config import client_config
 from eventflows.adapters._kafka_rd_errors import name_it, translate
+from eventflows.adapters._kafka_records import MAX_BYTES, Outgoing
 from eventflows.errors import (
     BrokerError,
     InvalidMessageError,
@@ -24,11 +24,9 @@ from eventflows.errors import (
     PermissionDeniedError,
     TooLargeError,
 )
-from eventflows.protocols import Location, PublishResult
+from eventflows.protocols import Location
 
 BATCH_BYTES: Final = 1_000_000
-SLICE: Final = 0.05
-"""Seconds of one wait for answers; another thread may get them meanwhile."""
 CONNECT_SECONDS: Final = 5.0
 ALONE_SENDS: Final = 10
 """How many calls of `send` put no two records into one batch, after a batch was refused."""
@@ -56,52 +54,6 @@ def producer_config(location: Location, options: Options) -> dict[str, Any]:
     }
 
 
-class _Sent:
-    """Records on their way, one answer for each: None, the message's id, the client's error, or an error of ours."""
-
-    def __init__(self, producer: RdProducer, *, alone: bool) -> None:
-        self.answers: list[Any] = []
-        self._told = self._faults = 0
-        self._producer = producer
-        self._alone = alone
-
-    def told(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
-        """Take the answer for one; called while the producer is polled, by one thread at a time."""
-        # The text at once: thousands of messages on their way would each be looked at whenever memory is cleared.
-        self.answers[index] = f"{message.partition()}:{message.offset()}" if error is None else (error, len(message))
-        self._told += 1
-
-    def fault(self, index: int, error: BrokerError) -> None:
-        """Note that one cannot be sent; called by who sends them."""
-        self.answers[index] = error
-        self._faults += 1
-
-    @property
-    def _waiting(self) -> bool:
-        return self._told + self._faults < len(self.answers)
-
-    @property
-    def done(self) -> bool:
-        if self._waiting:
-            self._producer.serve(0.0)
-        return not self._waiting
-
-    def results(self, timeout: float) -> list[PublishResult]:
-        """Wait for the broker's answers."""
-        deadline = time.monotonic() + timeout
-        while self._waiting and (left := deadline - time.monotonic()) > 0:
-            self._producer.serve(min(left, SLICE))
-        return [
-            PublishResult(answer) if isinstance(answer, str) else PublishResult(None, self._error(answer))
-            for answer in self.answers
-        ]
-
-    def _error(self, answer: Any) -> BrokerError:  # noqa: ANN401 - the client's own
-        if answer is None:
-            return self._producer.late()
-        return answer if isinstance(answer, BrokerError) else self._producer.refused(*answer, alone=self._alone)
-
-
 class RdProducer:
     """A connected producer.
 
@@ -122,6 +74,7 @@ class RdProducer:
         self._batch_bytes = BATCH_BYTES
         self._alone_left = 0
         self._found: set[str] = set()
+        self._spare: list[Tellers] = []
         self._polls = threading.Lock()
         self._connect(timeout)
 
@@ -165,15 +118,12 @@ class RdProducer:
             raise missing(self._where, topic)
         raise denied(self._where, topic) if isinstance(ours, PermissionDeniedError) else ours
 
-    def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> _Sent:
+    def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> Sent:
         """Start to publish; what is an error already is its own answer."""
-        if self._made_for != self._kind:
-            self._make_anew()
-        sent = _Sent(self, alone=self._alone_left > 0)
-        self._alone_left = max(self._alone_left - 1, 0)
-        produce, told, answers = self._handle.produce, sent.told, sent.answers
-        for index, record in enumerate(records):
-            answers.append(None)
+        given = list(records)
+        sent, tellers = self._begin(len(given))
+        produce = self._handle.produce
+        for index, record in enumerate(given):
             try:
                 if isinstance(record, BrokerError):
                     raise record
@@ -182,19 +132,44 @@ class RdProducer:
                 # By position, for names cost as much again: topic, value, key, partition, two names of the callback,
                 # time in milliseconds (0: now), headers.
                 produce(
-                    topic, record["value"], record["key"], record.get("partition", -1), partial(told, index), None,
+                    topic, record["value"], record["key"], record.get("partition", -1), tellers.each[index], None,
                     record.get("timestamp_ms", 0), record["headers"] or None,
                 )  # fmt: skip
-            except BrokerError as error:
-                sent.fault(index, error)
-            except (ValueError, TypeError) as error:
-                ours = InvalidMessageError(f"{self._where}: {error}")
-                ours.__cause__ = error
-                sent.fault(index, ours)
-            except (KafkaException, BufferError) as error:
-                sent.fault(index, translate(error, self._where))
+            except (BrokerError, ValueError, TypeError, KafkaException, BufferError) as error:
+                sent.fault(index, self._fault(error))
         self.serve(0.0)
         return sent
+
+    def send_columns(self, topic: str, columns: Outgoing) -> Sent:
+        """Start to publish what needs no look."""
+        sent, tellers = self._begin(len(columns.values))
+        produce, none = self._handle.produce, repeat(None)
+        rows = zip(columns.values, columns.keys or none, tellers.each, columns.headers or none, strict=False)
+        for index, (value, key, teller, headers) in enumerate(rows):
+            try:
+                produce(topic, value, key, -1, teller, None, 0, headers)
+            except (KafkaException, BufferError) as error:
+                sent.fault(index, self._fault(error))
+        self.serve(0.0)
+        return sent
+
+    def _begin(self, count: int) -> tuple[Sent, Tellers]:
+        if self._made_for != self._kind:
+            self._make_anew()
+        tellers = self._spare.pop() if self._spare else Tellers()
+        tellers.begin(count)
+        sent = Sent(self, tellers, self._spare, alone=self._alone_left > 0)
+        self._alone_left = max(self._alone_left - 1, 0)
+        return sent, tellers
+
+    def _fault(self, error: Exception) -> BrokerError:
+        if isinstance(error, BrokerError):
+            return error
+        if isinstance(error, (KafkaException, BufferError)):
+            return translate(error, self._where)
+        ours = InvalidMessageError(f"{self._where}: {error}")
+        ours.__cause__ = error
+        return ours
 
     def _look_at(self, record: dict[str, Any]) -> None:
         if record.get("partition", 0) < 0:

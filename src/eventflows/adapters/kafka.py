@@ -31,7 +31,8 @@ from typing import Final
 import attrs
 
 from eventflows.adapters import _kafka_options as given
-from eventflows.adapters._kafka_publisher import MAX_BYTES, KafkaPublisher
+from eventflows.adapters._kafka_publisher import KafkaPublisher
+from eventflows.adapters._kafka_records import MAX_BYTES
 from eventflows.adapters._kafka_subscriber import KafkaSubscriber
 from eventflows.errors import MissingExtraError
 from eventflows.protocols import AdapterSpec, Capabilities, Location

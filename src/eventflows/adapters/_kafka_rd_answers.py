@@ -1,0 +1,126 @@
+"""What librdkafka answers for each record of a call, and the callbacks that take it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import repeat
+from typing import Any, Final, Protocol
+
+from eventflows.errors import BrokerError
+from eventflows.protocols import PublishResult
+
+SLICE: Final = 0.05
+"""Seconds of one wait for answers; another thread may get them meanwhile."""
+SPARE: Final = 8
+"""Sets of callbacks that are kept to be used again."""
+
+Teller = Callable[[Any, Any], None]
+"""Called with the client's error, or None, and its message."""
+
+
+class Asked(Protocol):
+    """A producer, as those see it who wait for its answers."""
+
+    def serve(self, timeout: float) -> None:
+        """Let answers come."""
+
+    def late(self) -> BrokerError:
+        """Say why there is none."""
+
+    def refused(self, error: Any, size: int, *, alone: bool) -> BrokerError:  # noqa: ANN401 - a KafkaError
+        """Say why a message of so many bytes was not published."""
+
+
+class Tellers:
+    """A callback for each place of a call, used again and again.
+
+    New ones for each call would be looked at whenever memory is cleared, and cost more than what they do.
+    """
+
+    __slots__ = ("answers", "each", "missing")
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.each: list[Teller] = []
+        self.missing = 0
+        """Answers that are still to come."""
+
+    def begin(self, count: int) -> None:
+        """Be ready for so many answers."""
+        self.answers = [None] * count
+        self.missing = count
+        self.each += [partial(self._told, index) for index in range(len(self.each), count)]
+
+    def _told(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
+        # The text at once: thousands of messages on their way would each be looked at whenever memory is cleared.
+        self.answers[index] = f"{message.partition()}:{message.offset()}" if error is None else (error, len(message))
+        self.missing -= 1
+
+
+class Sent:
+    """Records on their way, one answer for each: None, the message's id, the client's error, or an error of ours.
+
+    Args:
+        producer: Asked for answers.
+        tellers: Ready; given to `spare` when every answer is there.
+        spare: Takes tellers that nobody will call any more.
+        alone: Whether each record goes in a batch of its own.
+    """
+
+    def __init__(self, producer: Asked, tellers: Tellers, spare: list[Tellers], *, alone: bool) -> None:
+        self._producer = producer
+        self._tellers = tellers
+        self._owned = [tellers]
+        self._done = False
+        self._answers = tellers.answers
+        self._spare = spare
+        self._faults = 0
+        self._alone = alone
+
+    def fault(self, index: int, error: BrokerError) -> None:
+        """Note that one cannot be sent; called by who sends them."""
+        self._answers[index] = error
+        self._faults += 1
+
+    @property
+    def _waiting(self) -> bool:
+        if self._done:
+            return False
+        if self._tellers.missing > self._faults:
+            return True
+        self._done = True
+        with contextlib.suppress(IndexError):  # another thread was quicker
+            self._spare.append(self._owned.pop())
+        del self._spare[SPARE:]
+        return False
+
+    @property
+    def done(self) -> bool:
+        """Whether every answer is there."""
+        if self._waiting:
+            self._producer.serve(0.0)
+        return not self._waiting
+
+    def confirmed(self, timeout: float) -> bool:
+        """Wait for the answers, and say whether the broker has every message."""
+        deadline = time.monotonic() + timeout
+        while self._waiting and (left := deadline - time.monotonic()) > 0:
+            self._producer.serve(min(left, SLICE))
+        return not self._waiting and set(map(type, self._answers)) <= {str}
+
+    def results(self, timeout: float) -> list[PublishResult]:
+        """Wait for the broker's answers."""
+        if self.confirmed(timeout):
+            return list(map(PublishResult, self._answers, repeat(None)))
+        return [
+            PublishResult(answer) if isinstance(answer, str) else PublishResult(None, self._error(answer))
+            for answer in self._answers
+        ]
+
+    def _error(self, answer: Any) -> BrokerError:  # noqa: ANN401 - the client's own
+        if answer is None:
+            return self._producer.late()
+        return answer if isinstance(answer, BrokerError) else self._producer.refused(*answer, alone=self._alone)
