@@ -18,8 +18,9 @@ from eventflows.errors import (
     TooLargeError,
 )
 from eventflows.message import Batch, Message
-from eventflows.protocols import Pending, Publisher, PublishResult
+from eventflows.protocols import Publisher, PublishResult
 from eventflows.runner.clock import Clock
+from eventflows.runner.flight import Entry, Known, Sent
 from eventflows.runner.held import GONE, Held
 from eventflows.runner.runs import Parcel
 
@@ -97,48 +98,6 @@ _Answer = TypeVar("_Answer")
 Event = Confirmed | Unpublishable | Trouble | Discarded
 
 
-class _Entry:
-    """One message on its way, and the input it was made from."""
-
-    __slots__ = ("index", "message", "parcel")
-
-    def __init__(self, parcel: Parcel, index: int, message: Message) -> None:
-        self.parcel = parcel
-        self.index = index
-        self.message = message
-
-
-class _Known:
-    """Results that are there already."""
-
-    def __init__(self, results: list[PublishResult]) -> None:
-        self._results = results
-
-    def results(self, timeout: float) -> list[PublishResult]:
-        """Give them."""
-        return self._results
-
-
-class _Sent:
-    """A batch on its way to the broker."""
-
-    __slots__ = ("batch", "deadline", "parcels", "pending")
-
-    def __init__(self, parcels: list[Parcel], batch: Batch, pending: Pending, deadline: float) -> None:
-        self.parcels = parcels
-        self.batch = batch
-        self.pending = pending
-        self.deadline = deadline
-
-    def entries(self) -> list[_Entry]:
-        """Give the messages one by one."""
-        return [
-            _Entry(parcel, parcel.input_of(offset), message)
-            for parcel in self.parcels
-            for offset, message in enumerate(parcel.messages)
-        ]
-
-
 class Outbox:
     """Publishes parcels in the order given, several batches in flight where the publisher can.
 
@@ -171,8 +130,8 @@ class Outbox:
         self._clock = clock or Clock()
         self._post = post
         self._queue: deque[Parcel] = deque()
-        self._in_flight: deque[_Sent] = deque()
-        self._again: list[_Entry] = []
+        self._in_flight: deque[Sent] = deque()
+        self._again: list[Entry] = []
         self._ready = threading.Condition()
         self._stopping = False
         self._abandoned = threading.Event()
@@ -257,18 +216,18 @@ class Outbox:
             pending = self._attempt(lambda: self._publisher.send(batch))
         else:
             results = self._attempt(lambda: self._publisher.publish(batch, timeout=self._timeout))
-            pending = None if results is None else _Known(results)
+            pending = None if results is None else Known(results)
         if pending is not None:
-            self._in_flight.append(_Sent(kept, batch, pending, deadline))
+            self._in_flight.append(Sent(kept, batch, pending, deadline))
             return
         # Nothing of it was sent; what is in flight before it may fail too, and must come first then.
-        self._again = self._settle_in_flight() + _Sent(kept, batch, _Known([]), deadline).entries()
+        self._again = self._settle_in_flight() + Sent(kept, batch, Known([]), deadline).entries()
 
     def _collect(self) -> None:
         """Wait for the answers to the oldest batch."""
         sent = self._in_flight.popleft()
-        results = self._results(sent)
-        if results is not None and not [result for result in results if result.error is not None]:
+        results = self._attempt(lambda: sent.faulty(self._clock.now()))
+        if results == []:
             self._went_well()
             self._shrink(sent.batch.size)
             self._post(Confirmed(self, sent.parcels, len(sent.batch)))
@@ -277,16 +236,16 @@ class Outbox:
         if self._again:
             self._again += self._settle_in_flight({entry.message.key for entry in self._again})
 
-    def _results(self, sent: _Sent) -> list[PublishResult] | None:
-        return self._attempt(lambda: sent.pending.results(max(sent.deadline - self._clock.now(), 0.0)))
+    def _results(self, sent: Sent) -> list[PublishResult] | None:
+        return self._attempt(lambda: sent.results(self._clock.now()))
 
-    def _settle_in_flight(self, keys: set[str | None] | None = None) -> list[_Entry]:
+    def _settle_in_flight(self, keys: set[str | None] | None = None) -> list[Entry]:
         """Wait for all that is in flight behind a failure; give what must be sent again, in order.
 
         Args:
             keys: Whose messages failed, and are sent again though these were confirmed; None: nothing failed yet.
         """
-        again: list[_Entry] = []
+        again: list[Entry] = []
         blocked = {key for key in keys or () if key is not None}
         while self._in_flight:
             sent = self._in_flight.popleft()
@@ -312,7 +271,7 @@ class Outbox:
         return kept
 
     def _send_entries(self) -> None:
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         for entry in self._again:
             if entry.parcel.held.state[entry.index] == GONE:
                 self._shrink(len(entry.message.body or b""))
@@ -346,13 +305,13 @@ class Outbox:
         except (BrokerError, ClosedError):
             return  # the next publish meets the same trouble and reports it
 
-    def _sort_out(self, entries: list[_Entry], results: list[PublishResult] | None) -> None:
+    def _sort_out(self, entries: list[Entry], results: list[PublishResult] | None) -> None:
         """Keep for another try what needs it, with everything later of the same key, and report the rest."""
         self._again = entries if results is None else self._sorted(entries, results, set())
         if not self._again:
             self._went_well()
 
-    def _sorted(self, entries: list[_Entry], results: list[PublishResult], keys: set[str]) -> list[_Entry]:
+    def _sorted(self, entries: list[Entry], results: list[PublishResult], keys: set[str]) -> list[Entry]:
         """Report what is confirmed or hopeless; give what is to be sent again.
 
         Args:
@@ -360,7 +319,7 @@ class Outbox:
             results: One for each.
             keys: Whose messages must be sent again, whatever the result; those that fail are added.
         """
-        again: list[_Entry] = []
+        again: list[Entry] = []
         spoilt: set[tuple[Held, int]] = set()
         trouble: BrokerError | None = None
         for entry, result in zip(entries, results, strict=True):
@@ -384,9 +343,9 @@ class Outbox:
 
     def _report(
         self,
-        entries: list[_Entry],
+        entries: list[Entry],
         results: list[PublishResult],
-        again: list[_Entry],
+        again: list[Entry],
         spoilt: set[tuple[Held, int]],
     ) -> None:
         later = {id(entry) for entry in again}
