@@ -120,7 +120,7 @@ class EventHubsHarness(Harness):
     }
     native_type = EventData
     patience = 30.0
-    quiet = 2.5  # claiming and attaching take the client a second and more
+    quiet = 0.5
     short = 1.0
     volume = 500
     saturation = 2.0

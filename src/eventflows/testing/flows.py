@@ -153,7 +153,7 @@ class FlowCases(Cases):
             more = self.take(subscriber, 1) + self.receive(subscriber, 1000, 0.1)
             self.acked(subscriber, more)
             taken += more
-        return bodies(taken + self.receive(subscriber, 1000, self.broker.quiet))
+        return bodies(taken + self.rest(subscriber))
 
     def keyed(self, keys: int, each: int) -> list[Message]:
         """Make messages of several keys, mixed; bodies are `key:number`."""
