@@ -47,9 +47,9 @@ def client_of(place: Place, options: Mapping[str, object], group: str) -> Any:  
     return connect(EventHubConsumerClient, place, options, consumer_group=group, retry_total=0)
 
 
-async def described(client: Any) -> dict[str, Mapping[str, Any]]:  # noqa: ANN401 - the client
-    """Ask for the ends of every partition."""
-    partitions = await client.get_partition_ids()
+async def described(client: Any, partitions: Sequence[str] = ()) -> dict[str, Mapping[str, Any]]:  # noqa: ANN401
+    """Ask for the ends of partitions; of every one, if none are named."""
+    partitions = partitions or await client.get_partition_ids()
     found = await asyncio.gather(*[client.get_partition_properties(one) for one in partitions])
     return dict(zip(partitions, found, strict=True))
 

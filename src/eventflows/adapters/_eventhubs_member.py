@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -47,6 +48,8 @@ class Member:
         self.claims: dict[str, Claim] = {}
         self.errors: deque[Exception] = deque()
         self.client: Any = None
+        self.partitions: Sequence[str] = ()
+        """All of the hub, once joined; the client, too, asks for them but once."""
         self._place = place
         self._options = options
         self._positions = positions
@@ -79,21 +82,31 @@ class Member:
         )
         self._tasks = [asyncio.ensure_future(reading)]
         # Asked for beside the balancing, which asks for them, too, and tells nobody when it is refused.
-        partitions = await client.get_partition_ids()
-        self._tasks.append(asyncio.ensure_future(self._watch(partitions)))
+        self.partitions = await client.get_partition_ids()
+        self._tasks.append(asyncio.ensure_future(self._watch()))
 
     async def leave(self) -> None:
         """Stop to read and yield the partitions."""
         for task in self._tasks[1:]:
             task.cancel()
-        if self.client is not None:  # it may wait for ever, whatever cancels it
-            await asyncio.wait([asyncio.ensure_future(self.client.close())], timeout=CLOSING)
+        if self.client is not None:
+            await self._close_client()
         for task in self._tasks:
             task.cancel()  # the client's would sleep until its next balancing
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSING)
         for claim in self._ended:
             await self._discount(claim)
+
+    async def _close_client(self) -> None:
+        """Close the client, which looks only once a second whether its readers have ended; it may wait for ever."""
+        processors = list(self.client._event_processors.values())
+        closing = asyncio.ensure_future(self.client.close())
+        deadline = time.monotonic() + CLOSING
+        await asyncio.sleep(0)
+        while any(one._tasks for one in processors) and time.monotonic() < deadline:
+            await asyncio.wait([closing], timeout=0.01)
+        closing.cancel()  # all that is left of it is its sleep
 
     def end_claims(self) -> None:
         """End every claim; from any thread."""
@@ -194,11 +207,11 @@ class Member:
 
     # The watch: links that hang in their opening, and readers that stopped without a word.
 
-    async def _watch(self, partitions: Sequence[str]) -> None:
+    async def _watch(self) -> None:
         every = float(str(self._options.get("watch", WATCH)))
         await asyncio.sleep(min(SILENCE, every))
         if not any(claim.waiting or claim.watermark for claim in self.claims.values()):
-            refused = await refusal(self.client, str(self._options["group"]), partitions[0])
+            refused = await refusal(self.client, str(self._options["group"]), self.partitions[0])
             if refused is not None:
                 self.fail(refused, "receive")
                 return

@@ -283,7 +283,7 @@ class EventHubsSubscriber:
         member = self._member
 
         async def ask() -> dict[str, int]:
-            ends = await look.described(member.client)
+            ends = await look.described(member.client, member.partitions)
             kept = await self._positions.of(look.key_of(member.client, str(self._options["group"]), ""))
             read = {one: int(row["sequence_number"]) + 1 for one, row in kept.items()}
             marks = {one: claim.watermark for one, claim in list(member.claims.items())}
