@@ -32,6 +32,7 @@ from eventflows.runner.staff import start_workers
 from eventflows.runner.transactions import Letters, Transactions
 
 CLOSE_SECONDS: Final = 10.0
+LATE_SECONDS: Final = 1.0  # of a publisher when the drain took too long: it waited for just that destination
 LOOK_FOR_SIGNALS: Final = 0.25
 _RANK: Final = {"none": 0, "key": 1, "lane": 2}
 _log: Final = logging.getLogger("eventflows")
@@ -276,8 +277,9 @@ class Runner:
             self.error = self.error or error
 
     def _close_publisher(self, publisher: Publisher) -> None:
+        late = isinstance(self.error, DrainTimeoutError)
         try:
-            publisher.close(timeout=CLOSE_SECONDS)
+            publisher.close(timeout=LATE_SECONDS if late else CLOSE_SECONDS)
         except EventflowsError as error:
             self.error = self.error or error
 
