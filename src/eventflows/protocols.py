@@ -119,13 +119,13 @@ class Backlog:
 
 @attrs.frozen
 class Finding:
-    """One line of `eventflows check`; where it is about a topic with lanes, it says how many: workers need them."""
+    """One line of `eventflows check`, with what the flow's options are compared with, where it is about that."""
 
     level: Literal["ok", "warning", "error"]
     text: str
-    fix: str = ""
-    """What to do about it; empty when it is ok."""
-    lanes: int | None = None
+    fix: str = ""  # what to do about it; empty when it is ok
+    lanes: int | None = None  # of the topic, all of them
+    deliveries: int | None = None  # after so many the broker moves a message to its dead letters itself
 
 
 @attrs.frozen

@@ -84,22 +84,23 @@ class Cbs(Node):
         """Take a token."""
         if self._broker.faults.frozen("open", "$cbs"):
             return
-        why = self._wrong(str(asked["body"]))
+        why = why_not(self._broker, str(asked["body"]))
         if why is None:
             link.session.connection.tokens.add(str(asked["values"].get("name", "")))
         code, text = (202, "Accepted") if why is None else (401, why)
         reply(link, asked, {"status-code": Int(code), "status-description": text})
 
-    def _wrong(self, token: str) -> str | None:
-        """Say what is wrong with a token; None: nothing."""
-        if not token.startswith("SharedAccessSignature "):
-            return None if token == self._broker.bearer else "InvalidToken: the bearer token is not known here."
-        parts = {name: values[0] for name, values in parse_qs(token.partition(" ")[2]).items()}
-        key = self._broker.keys.get(parts.get("skn", ""))
-        if key is None:
-            return "InvalidSignature: no such key."
-        if float(parts.get("se", "0")) < time.time():
-            return "ExpiredToken: the token is over."
-        signed = f"{quote_plus(parts.get('sr', ''))}\n{parts['se']}".encode()
-        right = base64.b64encode(hmac.new(key.encode(), signed, hashlib.sha256).digest()).decode()
-        return None if hmac.compare_digest(right, parts.get("sig", "")) else "InvalidSignature: the signature is wrong."
+
+def why_not(broker: Broker, token: str) -> str | None:
+    """Say what is wrong with a token; None: nothing."""
+    if not token.startswith("SharedAccessSignature "):
+        return None if token == broker.bearer else "InvalidToken: the bearer token is not known here."
+    parts = {name: values[0] for name, values in parse_qs(token.partition(" ")[2]).items()}
+    key = broker.keys.get(parts.get("skn", ""))
+    if key is None:
+        return "InvalidSignature: no such key."
+    if float(parts.get("se", "0")) < time.time():
+        return "ExpiredToken: the token is over."
+    signed = f"{quote_plus(parts.get('sr', ''))}\n{parts['se']}".encode()
+    right = base64.b64encode(hmac.new(key.encode(), signed, hashlib.sha256).digest()).decode()
+    return None if hmac.compare_digest(right, parts.get("sig", "")) else "InvalidSignature: the signature is wrong."

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from amqp import hubs
+from amqp import atom, hubs
 from amqp.cbs import Cbs
 from amqp.connection import Connection
 from amqp.entities import Queue, Topic
@@ -43,6 +43,8 @@ class Broker:
         self.hubs: dict[str, Hub] = {}
         self.connections: set[Connection] = set()
         self.keys = {KEY_NAME: KEY}
+        self.managers = {KEY_NAME}
+        """Keys that may manage, too."""
         self.bearer = "a-bearer-token"
         self.faults = Faults()
 
@@ -130,6 +132,7 @@ class AzureServer:
         self._thread.start()
         self._server = self._await(asyncio.start_server(self.broker.serve, "127.0.0.1", port))
         self.port: int = self._server.sockets[0].getsockname()[1]
+        self._administrations: list[asyncio.Server] = []
 
     def _await(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -147,6 +150,16 @@ class AzureServer:
     def host(self) -> str:
         """Where it listens."""
         return f"127.0.0.1:{self.port}"
+
+    def administration(self) -> str:
+        """Serve the administration over HTTP, from now on; gives where."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await atom.serve(self.broker, reader, writer)
+
+        made = self._await(asyncio.start_server(serve, "127.0.0.1", 0))
+        self._administrations.append(made)
+        return f"127.0.0.1:{made.sockets[0].getsockname()[1]}"
 
     @property
     def connection_string(self) -> str:
@@ -298,7 +311,8 @@ class AzureServer:
         """Stop; every connection is cut."""
 
         async def stop() -> None:
-            self._server.close()
+            for server in (self._server, *self._administrations):
+                server.close()
             for connection in list(self.broker.connections):
                 connection.reset()
             tasks = asyncio.all_tasks() - {asyncio.current_task()}

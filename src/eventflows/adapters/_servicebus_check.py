@@ -1,4 +1,4 @@
-"""`eventflows check` for Service Bus: reached, let in, there, sessions or not, dead letters that wait."""
+"""`eventflows check` for Service Bus: reached, let in, there, sessions or not, its limits, dead letters that wait."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import attrs
 
 from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_errors import wants_sessions
+from eventflows.adapters._servicebus_limits import Made, administration_of, limits
 from eventflows.adapters._servicebus_link import Link
 from eventflows.adapters._servicebus_place import Place
 from eventflows.errors import (
@@ -49,8 +50,16 @@ def aside(place: Place, options: Mapping[str, object], work: Callable[[Link], An
         owner.end()
 
 
-def check_source(place: Place, options: Mapping[str, object]) -> Sequence[Finding]:
-    """Look at a source."""
+def check_source(
+    place: Place, options: Mapping[str, object], administration: Made = administration_of
+) -> Sequence[Finding]:
+    """Look at a source.
+
+    Args:
+        place: Where it is.
+        options: Its own.
+        administration: Makes the client that is asked for locks and deliveries.
+    """
     asked = "sessions" in options
     try:
         aside(place, options, lambda link: link.peek(1, 1, TIMEOUT), TIMEOUT, "check")
@@ -63,7 +72,8 @@ def check_source(place: Place, options: Mapping[str, object]) -> Sequence[Findin
         fix = "Give sessions=8, or however many it should work on at once." if has else "Leave sessions= out."
         return [Finding("error", f"{place.text} {'has' if has else 'has no'} sessions", fix)]
     text = "its sessions can be read" if has else "it can be read, and has no sessions"
-    return [Finding("ok", f"{place.text} is there, and {text}"), *_dead(place, options)]
+    there = Finding("ok", f"{place.text} is there, and {text}")
+    return [there, *limits(place, options, administration), *_dead(place, options)]
 
 
 def _dead(place: Place, options: Mapping[str, object]) -> Sequence[Finding]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from eventflows.adapters._lease_check import of_lease
 from eventflows.adapters._sqs_client import client
 from eventflows.adapters._sqs_errors import translate
 from eventflows.adapters._sqs_place import Place
@@ -19,8 +20,6 @@ from eventflows.errors import (
 from eventflows.protocols import Finding
 
 TIMEOUT: Final = 15.0
-LONGEST_TURN: Final = 30.0
-"""Seconds for which the pump may be busy with one settlement, at worst; a lease must outlast twice that."""
 FEW_RECEIVES: Final = 10
 """Fewer are used up by restarts and a failing message's attempts together."""
 _NOBODY: Final = "eventflows-check-no-such-receipt"
@@ -48,16 +47,7 @@ def check_source(place: Place, options: Mapping[str, object], shown: str, visibi
         return findings
     try:
         findings += _permissions(queue, place, options, _SOURCE)
-        if visibility < 2 * LONGEST_TURN:
-            findings.append(
-                Finding(
-                    "warning",
-                    f"a lease of {visibility:g} s may end during a slow settlement ({LONGEST_TURN:g} s at worst)",
-                    f"Give visibility={2 * LONGEST_TURN:g} or more: it is renewed as long as work takes.",
-                )
-            )
-        else:
-            findings.append(Finding("ok", f"a lease of {visibility:g} s, renewed at half its time"))
+        findings.append(of_lease(visibility, "Give visibility="))
         findings += _redrive(queue, options, place)
         findings += _fifo(queue, place)
     finally:

@@ -61,6 +61,7 @@ def _findings(thing: str) -> Iterator[Finding]:
         found = list(_of(plan.subscriber, flow.source))
         yield from found
         yield from _workers(plan, [one.lanes for one in found if one.lanes])
+        yield from attempts_of(plan, [one.deliveries for one in found if one.deliveries])
         if plan.dead_letter_publisher is not None and plan.dead_letter is not None:
             yield from _of(plan.dead_letter_publisher, plan.dead_letter)
     destination = flow._destination
@@ -76,6 +77,23 @@ def _workers(plan: Plan, lanes: Sequence[int]) -> Iterator[Finding]:
     if plan.order == "lane" and plan.workers > sum(lanes):
         fix = 'Lower workers=, give the topic more partitions, or leave order="lane" out.'
         yield Finding("warning", f"{shared}, one message of each at a time: {plan.workers - sum(lanes)} idle", fix)
+    else:
+        yield Finding("ok", shared)
+
+
+def attempts_of(plan: Plan, deliveries: Sequence[int]) -> Iterator[Finding]:
+    """Compare attempts with deliveries, where the broker counts them: it would end a message that has attempts left."""
+    if not deliveries:
+        return
+    attempts, most = plan.retry.attempts, min(deliveries)
+    shared = f"{attempts} attempt{'s' * (attempts > 1)}, and {most} deliveries"
+    if attempts > most:
+        fix = (
+            "Let the broker deliver more often: each stop, crash and lost lease is a delivery, too. Or lower attempts=."
+        )
+        yield Finding(
+            "warning", f"{shared}: the broker moves a message to its dead letters before its last attempt", fix
+        )
     else:
         yield Finding("ok", shared)
 

@@ -203,7 +203,7 @@ class Cases:
     def _waiting(self, subscriber: Subscriber) -> int:
         """Ask a log what it has for us; queues count too roughly, and what others hold."""
         backlog = subscriber.backlog(timeout=self.broker.patience) if self.can.settle == "watermark" else None
-        return 0 if backlog is None else backlog.waiting
+        return (backlog.waiting or 0) if backlog is not None else 0
 
     def nothing(self, subscriber: Subscriber) -> None:
         """Check that nothing comes."""
