@@ -17,6 +17,9 @@ SLICE: Final = 0.05
 SPARE: Final = 8
 """Sets of callbacks that are kept to be used again."""
 
+_RESULT: Final = partial(tuple.__new__, PublishResult)
+"""Makes a result of a pair, in half the time of the class."""
+
 Teller = Callable[[Any, Any], None]
 """Called with the client's error, or None, and its message."""
 
@@ -114,7 +117,7 @@ class Sent:
     def results(self, timeout: float) -> list[PublishResult]:
         """Wait for the broker's answers."""
         if self.confirmed(timeout):
-            return list(map(PublishResult, self._answers, repeat(None)))
+            return list(map(_RESULT, zip(self._answers, repeat(None), strict=False)))
         return [
             PublishResult(answer) if isinstance(answer, str) else PublishResult(None, self._error(answer))
             for answer in self._answers
