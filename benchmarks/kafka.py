@@ -31,6 +31,7 @@ from kafka_loops import Place, Work
 
 import eventflows
 from eventflows import Message
+from eventflows.message import Batch
 from servers.kafka import KafkaServer, free_ports
 from servers.kafka_gate import COMMIT, FETCH, KafkaGate
 
@@ -93,7 +94,12 @@ def flow_pipe(client: str) -> Row:
     return run
 
 
-def library_publish(client: str) -> Row:
+def messages(bodies: list[bytes]) -> Sequence[Message]:
+    """Make a message of each body."""
+    return [Message(body) for body in bodies]
+
+
+def library_publish(client: str, made: Callable[[list[bytes]], Sequence[Message]] = messages) -> Row:
     """Publish batches, some of them on their way at any time, and look at every answer."""
 
     def run(place: Place, _: Work) -> float:
@@ -102,7 +108,7 @@ def library_publish(client: str) -> Row:
             began = time.perf_counter()
             sent: deque[Any] = deque()
             for batch in loops.values(place.count):
-                sent.append(publisher.send([Message(orjson.dumps(value)) for value in batch]))
+                sent.append(publisher.send(made([orjson.dumps(value) for value in batch])))
                 if len(sent) >= loops.WINDOW:
                     assert not [one for one in sent.popleft().results(30) if one.error]
             for pending in sent:
@@ -266,9 +272,11 @@ class Bench:
         rows = self.rows(
             {"kafka-python": loops.python_publish}, {"confluent-kafka": loops.confluent_publish}, library_publish
         )
+        rows |= {f"eventflows, {client}, columns": library_publish(client, Batch) for client in self._clients}
         goals = [
             ("eventflows, kafka-python", "kafka-python", 0.95),
             ("eventflows, librdkafka", "confluent-kafka", 0.7),
+            ("eventflows, librdkafka, columns", "confluent-kafka", 0.7),
         ]
         self.table("publish batches of 1,000", rows, goals, source=False, out=True)
 
