@@ -208,7 +208,7 @@ class Lane:
         name: Fit for logs, such as `images/3`.
     """
 
-    __slots__ = ("_lost", "lock", "name")
+    __slots__ = ("__weakref__", "_lost", "lock", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -18,8 +18,9 @@ from eventflows import (
     RetryPolicy,
     TooLargeError,
 )
-from eventflows.message import Chunk
+from eventflows.message import Chunk, Lane
 from eventflows.observe import Observers
+from eventflows.observe.logging import LoggingObserver
 from eventflows.protocols import Capabilities
 from eventflows.runner.held import GONE, SENDING, WAITING, Held, Span, join
 from eventflows.runner.outcome import LONGEST_DETAIL, Decision, dead_letter_action, decide, detail_of
@@ -224,3 +225,30 @@ def test_observer_that_raises_is_logged_once(caplog: pytest.LogCaptureFixture) -
 def test_nobody_listens_when_no_method_is_written() -> None:
     """What nobody reads is not built."""
     assert not Observers("flow", [Observer()]).listens("started")
+
+
+def discard(observer: LoggingObserver, lane: Lane | None, count: int) -> None:
+    """Tell it of so many outputs that were not published."""
+    for position in range(count):
+        delivery = Delivery(
+            message=Message(b""), source="local://a", position=str(position), identity=str(position), lane=lane
+        )
+        observer.discarded(flow="flow", delivery=delivery, count=1, reason="its input is not ours any more")
+
+
+def test_discarded_outputs_are_logged_once_when_their_lane_was_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """Thousands share the fate of the first."""
+    lane, observer = Lane("images/0"), LoggingObserver()
+    lane.lose()
+    with caplog.at_level(logging.WARNING):
+        discard(observer, lane, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "flow flow: outputs of 0, and of what follows it in lane images/0, not published: its input is not ours any more."
+    ]
+
+
+def test_discarded_outputs_are_each_logged_when_no_lane_was_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """Leases are lost one by one."""
+    with caplog.at_level(logging.WARNING):
+        discard(LoggingObserver(), None, 3)
+    assert len(caplog.records) == 3

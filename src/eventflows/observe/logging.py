@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+import weakref
 from typing import Final
 
 from eventflows.errors import CodecError, EventflowsError, Reject
@@ -32,6 +33,9 @@ def reason_of(error: BaseException | None) -> str:
 class LoggingObserver(Observer):
     """Logs what is out of the ordinary to the logger `eventflows`; never a body, never a secret."""
 
+    def __init__(self) -> None:
+        self._lost: weakref.WeakSet[Lane] = weakref.WeakSet()
+
     def retried(self, *, flow: str, delivery: Delivery, attempt: int, delay: float, error: BaseException) -> None:
         """Log at INFO."""
         _log.info(
@@ -58,8 +62,16 @@ class LoggingObserver(Observer):
         )  # fmt: skip
 
     def discarded(self, *, flow: str, delivery: Delivery, count: int, reason: str) -> None:
-        """Log at WARNING."""
-        _log.warning("flow %s: %d outputs of %s not published: %s.", flow, count, delivery.position, reason)
+        """Log at WARNING; of a lane that was lost only the first, for the others share its fate."""
+        lane = delivery.lane
+        if lane is None or not lane.lost:
+            _log.warning("flow %s: %d outputs of %s not published: %s.", flow, count, delivery.position, reason)
+        elif lane not in self._lost:
+            self._lost.add(lane)
+            _log.warning(
+                "flow %s: outputs of %s, and of what follows it in lane %s, not published: %s.",
+                flow, delivery.position, lane.name, reason,
+            )  # fmt: skip
 
     def lease_lost(self, *, flow: str, delivery: Delivery) -> None:
         """Log at WARNING."""
