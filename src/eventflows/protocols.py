@@ -256,7 +256,7 @@ class Subscriber(Protocol):
         """Keep these deliveries from other consumers for longer.
 
         The time runs from this call. One that could not be extended says so in its result; the others keep their
-        new lease. A `Delivery`'s `lease_until` is updated in place.
+        new lease. A `Delivery`'s `lease_until` is updated in place. What is lost (`LeaseLostError`) is held no more.
 
         Args:
             held: Received from this subscriber and not settled yet; a lane where the lane is what is leased.

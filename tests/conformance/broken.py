@@ -397,6 +397,22 @@ class PretendsToExtend(Subscriber):
         return [ExtendResult(one, until) for one in held]
 
 
+class HoldsWhatItLost(Subscriber):
+    """Goes on holding what it said was lost, and so gives it to nobody when it comes again."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.lost: set[str] = set()
+
+    def extend(self, held: Sequence[Delivery | Lane], seconds: float, **how: Any) -> Sequence[ExtendResult]:
+        results: list[ExtendResult] = self.inner.extend(held, seconds, **how)
+        self.lost |= {getattr(one.held, "position", "") for one in results if isinstance(one.error, LeaseLostError)}
+        return results
+
+    def receive(self, limit: int, **how: Any) -> Sequence[Chunk]:
+        return [one for one in self.inner.receive(limit, **how) if not self.lost & {held.position for held in one}]
+
+
 class LeaksAThread(Subscriber):
     """Starts a thread whenever it is opened, and never ends it."""
 

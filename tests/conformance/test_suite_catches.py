@@ -49,6 +49,7 @@ SUBSCRIBERS: dict[type[broken.Subscriber], str] = {
     broken.CountsAReleaseAsAnAttempt: "C30",
     broken.LosesTheReason: "C31",
     broken.PretendsToExtend: "C41",
+    broken.HoldsWhatItLost: "C41",
     broken.IgnoresWake: "C48",
     broken.KeepsALostLeaseAlive: "C57",
     broken.LeaksAThread: "C57",

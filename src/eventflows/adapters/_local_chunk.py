@@ -49,7 +49,7 @@ class LocalChunk(Chunk):
         self.grant = grant
         self.numbers = grant.numbers if only is None else [grant.numbers[index] for index in only]
         self.said = bytearray(len(self.numbers))
-        """1 for each that was settled by whoever holds it."""
+        """1 for each that was settled, or lost, by whoever had it."""
         self.renewed = {} if only is None else {i: Receipt(grant, index) for i, index in enumerate(only)}
         """By index: the newest receipt of a message, where it is not in its own place in the grant."""
 

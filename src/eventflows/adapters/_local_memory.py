@@ -266,8 +266,7 @@ class MemoryStore:
 
     @staticmethod
     def _drop(state: Group, grant: Grant, index: int) -> None:
-        grant.open[index] = 0
-        grant.left -= 1
+        grant.close(index)
         key = None if grant.keys is None else grant.keys[index]
         if key is not None:
             owner, count = state.keys[key]

@@ -152,6 +152,14 @@ class QueueSubscriber(LocalSubscriber):
             for one, refused in zip(held, over, strict=True)
         ]
 
+    def _lose(self, delivery: Delivery) -> None:
+        """Hold a delivery no more, nor anything behind it in its lane: that may not overtake it."""
+        super()._lose(delivery)
+        if delivery.lane is not None:
+            with delivery.lane.lock:
+                delivery.lane.lose()
+            self._chunks = [chunk for chunk in self._chunks if chunk.lane is not delivery.lane]
+
     def _first(self, delivery: Delivery) -> float:
         grant = delivery.native.grant if isinstance(delivery.native, Receipt) else None
         return self._since.get(id(grant), float("inf"))

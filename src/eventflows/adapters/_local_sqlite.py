@@ -272,9 +272,7 @@ class SqliteStore(SqliteTopic):
 
     def _settle_here(self, words: Sequence[Word], settled: list[tuple[Grant, int]], group: str) -> None:
         for grant, index in settled:
-            if grant.open[index]:
-                grant.open[index] = 0
-                grant.left -= 1
+            grant.close(index)
         if any(word.verdict is not Verdict.ACK or word.grant.keys is not None for word in words):
             self._notify()
         if any(word.verdict is Verdict.DEAD_LETTER for word in words):
@@ -332,6 +330,8 @@ class SqliteStore(SqliteTopic):
         for (grant, index), end in zip(held, until, strict=True):
             if end is not None:
                 grant.later[index] = end
+            else:
+                grant.close(index)
         return until
 
     def release(self, group: str, owner: object) -> None:

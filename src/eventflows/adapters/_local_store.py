@@ -86,6 +86,11 @@ class Grant:
         """Give the indices that are held."""
         return [index for index, held in enumerate(self.open) if held]
 
+    def close(self, index: int) -> None:
+        """Hold a message no more."""
+        self.left -= self.open[index]
+        self.open[index] = 0
+
 
 @attrs.frozen
 class Word:

@@ -227,11 +227,21 @@ class LocalSubscriber(Adapter):
             if error is not None:
                 results.append(ExtendResult(one, None, error))
             elif (end := next(ends)) is None:
+                self._lose(one)
                 results.append(ExtendResult(one, None, _lease_lost(one)))
             else:
                 one.lease_until = end + offset
                 results.append(ExtendResult(one, one.lease_until))
         return results
+
+    def _lose(self, delivery: Delivery) -> None:
+        """Hold a delivery no more: it may come again."""
+        number = int(delivery.position)
+        for chunk in self._chunks:
+            if number in chunk.numbers:
+                index = chunk.numbers.index(number)
+                if chunk[index] is delivery:
+                    chunk.said[index] = 1
 
     def flush(self, *, timeout: float) -> Sequence[SettleFailure]:
         """Nothing waits: what was settled is settled."""

@@ -257,6 +257,8 @@ class ServiceBusSubscriber(Reader):
     def _extended(self, one: Delivery | Lane, native: Native | None, error: BrokerError | None) -> ExtendResult:
         assert isinstance(one, Delivery)  # noqa: S101 - for the type checker: looked at above
         if native is None or error is not None:
+            if native is not None and isinstance(error, LeaseLostError):
+                self._held.drop(native)  # it comes again, to us or to others
             return ExtendResult(one, None, error or self._lost(one.position))
         one.lease_until = lease_of(native)
         return ExtendResult(one, one.lease_until)

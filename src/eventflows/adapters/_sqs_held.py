@@ -225,7 +225,8 @@ class Holding:
             What else is lost with it, to be given back.
         """
         with self._lock:
-            self._entries.pop(entry.id, None)
+            if self._entries.get(entry.id) is entry:  # else it was received anew, and that one is held
+                del self._entries[entry.id]
             found = None if entry.group is None else self._lanes.get(entry.group)
             if found is None or found[0] is not entry.lane:
                 return []

@@ -299,3 +299,20 @@ class Leases(Cases):
         assert [type(one.error) for one in results] == [LeaseLostError] * 2
         assert kinds(self.ack(subscriber, taken)) == [LeaseLostError] * 2
         assert len(set(bodies(self.take(self.opened(), 2)))) == 2
+
+    def test_c41_what_a_renewal_found_lost_comes_again_to_its_old_holder(self) -> None:
+        """A message whose renewal said that it is lost is held no more: who held it may be given it, as anybody."""
+        if self.can.lease == "none":
+            self.refused()
+            return
+        self.publish(*numbered(2))
+        subscriber = self.opened()
+        lost = self.take(subscriber, 2)
+        self.fault("expire_leases")()
+        results = subscriber.extend([one.delivery for one in lost], 30)
+        assert [type(one.error) for one in results] == [LeaseLostError] * 2
+        again = self.take(subscriber, 2)
+        assert set(bodies(again)) == set(bodies(lost))
+        assert kinds(self.ack(subscriber, lost)) == [LeaseLostError] * 2
+        self.acked(subscriber, again)
+        self.nothing(self.opened())
