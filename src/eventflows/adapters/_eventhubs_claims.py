@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from eventflows.adapters._eventhubs_wire import Event, content_type_of, incoming, text_of
+from eventflows.adapters._eventhubs_wire import KEY, NUMBER, OFFSET, Event, content_type_of, incoming, text_of
 from eventflows.adapters._watermark import Watermark
 from eventflows.message import Chunk, Delivery, Lane
 
@@ -46,6 +46,8 @@ class Claim:
         self.lane = Lane(f"{key['eventhub_name']}/{self.partition}")
         self.waiting: deque[tuple[Event, bytes]] = deque()
         self.space = asyncio.Event()
+        self.full = False
+        """Whether its reader waits for space."""
         self.saving = asyncio.Lock()
         self.watermark: Watermark | None = None
         self.saved = -1
@@ -53,7 +55,8 @@ class Claim:
         self.finished = 0
         """How many were finished since then."""
         self.saved_at = time.monotonic()
-        self._offsets: deque[tuple[int, str]] = deque()
+        self._offsets: deque[tuple[int, object]] = deque()
+        """Of what was handed out and not saved: numbers, and offsets as the client has them."""
 
     def take(self, limit: int, max_bytes: int) -> EventHubsChunk | None:
         """Hand out what waits.
@@ -66,14 +69,14 @@ class Claim:
                 return None
             if self.watermark is not None:
                 limit = min(limit, self.watermark.room)
-            taken: list[tuple[Event, bytes]] = []
-            total = 0
-            while self.waiting and len(taken) < limit:
-                size = len(self.waiting[0][1])
-                if taken and total + size > max_bytes:
+            taken = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+            room = max_bytes
+            for index, (_, body) in enumerate(taken):
+                room -= len(body)
+                if room < 0 and index:
+                    self.waiting.extendleft(reversed(taken[index:]))
+                    del taken[index:]
                     break
-                total += size
-                taken.append(self.waiting.popleft())
             if not taken:
                 return None
             chunk = EventHubsChunk(taken, self, 1 if self.watermark is not None else self.attempt)
@@ -95,12 +98,12 @@ class Claim:
         with self.lane.lock:
             if self.lane.lost or self.watermark is None:
                 return None
-            last: tuple[int, str] | None = None
-            for number, offset in self._offsets:
-                if number >= self.watermark.position:
+            last: tuple[int, object] | None = None
+            for one in self._offsets:
+                if one[0] >= self.watermark.position:
                     break
-                last = number, offset
-            return None if last is None or last[0] <= self.saved else last
+                last = one
+            return None if last is None or last[0] <= self.saved else (last[0], str(text_of(last[1])))
 
     def note_saved(self, number: int) -> None:
         """Note what was saved."""
@@ -130,15 +133,17 @@ class EventHubsChunk(Chunk):
     def __init__(self, taken: Sequence[tuple[Event, bytes]], claim: Claim, attempt: int = 1) -> None:
         self.claim = claim
         self.events = [event for event, _ in taken]
-        self.numbers = [int(event.sequence_number) for event in self.events]
-        self.offsets = [str(event.offset) for event in self.events]
-        keys = [text_of(event.partition_key) for event in self.events]
-        types = [content_type_of(event) for event in self.events]
+        raw = [event.raw_amqp_message for event in self.events]
+        notes = [one.annotations for one in raw]  # the events' own properties look there, too, one by one
+        self.numbers: list[int] = [note[NUMBER] for note in notes]
+        self.offsets: list[object] = [note[OFFSET] for note in notes]
+        keys = [text_of(note.get(KEY)) for note in notes]
+        types = [content_type_of(one) for one in raw]
         super().__init__(
             [body for _, body in taken],
             self._delivery,
             lane=claim.lane,
-            keys=keys if any(key is not None for key in keys) else None,
+            keys=keys if keys.count(None) < len(keys) else None,
             content_types=types if types.count(None) < len(types) else None,
             attempt=attempt,
         )

@@ -22,8 +22,8 @@ from eventflows.adapters._eventhubs_positions import Positions
 from eventflows.adapters._eventhubs_wire import Event, body_of
 from eventflows.errors import ConnectionFailedError, EventflowsError
 
-PREFETCH: Final = 300
-"""Events that the client fetches ahead for each partition."""
+PREFETCH: Final = 600
+"""Events that the client fetches ahead for each partition; it asks for more when it has read all, so few cost time."""
 
 
 class Member:
@@ -168,8 +168,11 @@ class Member:
         # Only this partition's reader waits; the others, and the renewal of ownership, go on.
         while len(claim.waiting) >= AHEAD and not claim.lane.lost:
             claim.space.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(claim.space.wait(), 1.0)
+            claim.full = True
+            if len(claim.waiting) >= AHEAD:  # or else it was taken meanwhile, by one who had not seen that we wait
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(claim.space.wait(), 1.0)
+        claim.full = False
 
     def _give_up(self, claim: Claim) -> None:
         with self.came:

@@ -175,7 +175,8 @@ class EventHubsSubscriber:
                 chunks.append(chunk)
                 limit -= len(chunk)
                 max_bytes -= sum(chunk.sizes)
-                if self._loop is not None and len(claim.waiting) < AHEAD:
+                if claim.full and len(claim.waiting) < AHEAD and self._loop is not None:
+                    claim.full = False
                     self._loop.soon(claim.space.set)
         self._turn += 1
         return chunks
@@ -204,8 +205,9 @@ class EventHubsSubscriber:
                 indices = range(*stretch.indices(len(chunk)))
                 lost = self._note(chunk, indices, settlement.verdict)
                 failures.extend(SettleFailure(chunk[index], self._lost(chunk, index)) for index in lost)
-                gone = set(lost)
-                touched.setdefault(chunk.claim, []).extend((chunk, i) for i in indices if i not in gone)
+                if durable:
+                    gone = set(lost)
+                    touched.setdefault(chunk.claim, []).extend((chunk, i) for i in indices if i not in gone)
         if durable:
             for failed in self._save_all(timeout, touched):
                 failures.extend(SettleFailure(chunk[i], failed.error) for chunk, i in touched.get(failed.claim, ()))

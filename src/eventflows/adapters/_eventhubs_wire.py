@@ -11,6 +11,10 @@ OPTIONS: Final = ("partition",)
 """Of a message: `partition`, the id of the partition to write to, in place of a key."""
 Event = Any
 """`azure.eventhub.EventData`."""
+NUMBER: Final = b"x-opt-sequence-number"
+OFFSET: Final = b"x-opt-offset"
+KEY: Final = b"x-opt-partition-key"
+"""What the service notes on an event."""
 
 
 def fault_of(message: Message) -> str | None:
@@ -62,15 +66,17 @@ def text_of(value: object) -> str | None:
 
 def body_of(event: Event) -> bytes:
     """Give the bytes of a body; one that was sent as a value or a sequence is written as text."""
-    if event.body_type.name == "DATA":
-        return b"".join(event.body)
-    value = event.body if event.body_type.value == "value" else list(event.body)
+    raw = event.raw_amqp_message
+    kind, body = raw.body_type, raw.body
+    if kind == "data":
+        return b"".join(body)
+    value = body if kind == "value" else list(body)
     return value if isinstance(value, bytes) else str(text_of(value)).encode("utf-8")
 
 
-def content_type_of(event: Event) -> str | None:
-    """Give the content type; the client's own property of that name looks at every other one first."""
-    properties = event.raw_amqp_message.properties
+def content_type_of(raw: Any) -> str | None:  # noqa: ANN401 - azure.eventhub.amqp.AmqpAnnotatedMessage
+    """Give the content type; the event's own property of that name looks at every other one first."""
+    properties = raw.properties
     return None if properties is None else text_of(properties.content_type)
 
 
