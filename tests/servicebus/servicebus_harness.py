@@ -235,7 +235,7 @@ class SubscriptionHarness(ServiceBusHarness):
         return StandInFaults(self._server, name, f"{name}/Subscriptions/reader")
 
 
-class _Keyed:
+class Keyed:
     """A publisher that deals messages without a key to a few sessions: an entity with sessions takes no others."""
 
     def __init__(self, publisher: Publisher) -> None:
@@ -258,7 +258,7 @@ class _Keyed:
     def publish(self, batch: Sequence[Message], *, timeout: float = 30.0) -> list[PublishResult]:
         return self._publisher.publish(self._with_keys(batch), timeout=timeout)
 
-    def __enter__(self) -> _Keyed:
+    def __enter__(self) -> Keyed:
         self._publisher.open()
         return self
 
@@ -283,4 +283,4 @@ class SessionHarness(ServiceBusHarness):
         self._server.queue(name, lock=10.0, max_delivery=1000, sessions=True)
 
     def publisher(self, name: str, **options: Any) -> Publisher:
-        return _Keyed(super().publisher(name, **options))
+        return Keyed(super().publisher(name, **options))

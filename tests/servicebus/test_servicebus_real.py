@@ -14,8 +14,11 @@ from typing import Any, ClassVar, Literal
 import pytest
 from azure.servicebus import ServiceBusReceivedMessage
 
+import test_servicebus_session_suite as stand_in
 from eventflows import Secret
+from eventflows.protocols import Publisher
 from eventflows.testing import AdapterConformance, Harness
+from servicebus_harness import Keyed, SessionHarness
 
 VARIABLE = "EVENTFLOWS_TEST_SERVICEBUS_CONNECTION_STRING"
 STRING = os.environ.get(VARIABLE, "")
@@ -38,6 +41,7 @@ class RealHarness(Harness):
     slack = 5.0
     lease = 5.0
     volume = 500
+    sessions = False
 
     def __init__(self) -> None:
         from azure.servicebus.management import ServiceBusAdministrationClient
@@ -54,7 +58,8 @@ class RealHarness(Harness):
 
     def create(self, name: str) -> None:
         """Make the queue."""
-        self._client.create_queue(name, lock_duration=datetime.timedelta(seconds=10), max_delivery_count=1000)
+        lock = datetime.timedelta(seconds=10)
+        self._client.create_queue(name, lock_duration=lock, max_delivery_count=1000, requires_session=self.sessions)
         self._made.append(name)
 
     def short_lease(self) -> Mapping[str, object]:
@@ -89,3 +94,25 @@ class TestRealServiceBus(AdapterConformance):
     """The service itself."""
 
     harness = RealHarness
+
+
+class RealSessionHarness(RealHarness):
+    """Queues with sessions."""
+
+    name = "Azure Service Bus with sessions"
+    sessions = True
+
+    @property
+    def source_options(self) -> Mapping[str, object]:  # type: ignore[override]
+        """As many sessions at once as on the stand-in."""
+        return {**super().source_options, **SessionHarness.source_options}
+
+    def publisher(self, name: str, **options: Any) -> Publisher:
+        """Every message has a session."""
+        return Keyed(super().publisher(name, **options))
+
+
+class TestRealServiceBusSessions(stand_in.TestServiceBusSessions):
+    """The service itself, with sessions; what they ask is asked of the stand-in, too."""
+
+    harness = RealSessionHarness
