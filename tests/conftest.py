@@ -9,7 +9,6 @@ WITH_A_BROKER = {"kafka", "sqs", "servicebus", "eventhubs"}
 HEAVY = {"kafka", "sqs"}
 """Those whose server takes seconds to start; the AMQP stand-in is there in a millisecond, wherever a test runs."""
 UNPROVEN = {
-    "test_servicebus_kills",
     "test_servicebus_runner",
     "test_servicebus_runner_sessions",
     "test_servicebus_session_suite",

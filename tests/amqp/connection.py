@@ -107,8 +107,9 @@ class Connection:
         self._heart = asyncio.get_running_loop().call_later(every, self._beat, every)
 
     def send(self, channel: int, said: Performative, payload: bytes = b"") -> None:
-        """Write one frame."""
-        self.writer.write(frame(channel, said.encode() + payload))
+        """Write one frame; to a client that is gone, none."""
+        if not self.writer.is_closing():
+            self.writer.write(frame(channel, said.encode() + payload))
 
     def fail(self, condition: str, text: str) -> None:
         """Close with an error."""

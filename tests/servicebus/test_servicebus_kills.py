@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from amqp import AzureServer
 from eventflows import Message, Secret
 from eventflows.locate import open_publisher
+from eventflows.testing.conditions import wait_until
 
 pytestmark = [
     pytest.mark.broker,
@@ -22,13 +22,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 COUNT = 10_000
+# A killed process costs everything that it held an attempt; a few in a row must not make dead letters of it.
 WORKER = """
 import sys
-from eventflows import subscriber
+from eventflows import RetryPolicy, subscriber
 
 notes = open(sys.argv[2], "a", buffering=1)
 
-@subscriber(sys.argv[1], workers=2)
+@subscriber(sys.argv[1], workers=2, retry=RetryPolicy(attempts=1000))
 def apply(input: bytes):
     notes.write(input.decode() + "\\n")
 
@@ -56,17 +57,21 @@ def test_killed_processes_lose_no_message(azure: AzureServer, tmp_path: Path, mo
     notes = tmp_path / "notes"
     notes.touch()
     for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", WORKER, url, str(notes)], stderr=subprocess.DEVNULL)
-        before = len(notes.read_text().splitlines())
-        wanted = before + luck.randrange(100, 900)
-        deadline = time.monotonic() + 30
-        while len(notes.read_text().splitlines()) < wanted and process.poll() is None:
-            assert time.monotonic() < deadline, f"seed {seed}"
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
+        with subprocess.Popen([sys.executable, "-c", WORKER, url, str(notes)], stderr=subprocess.DEVNULL) as process:
+            wanted = _noted(notes) + luck.randrange(100, 900)
+            wait_until(
+                lambda: _noted(notes) >= wanted or process.poll() is not None,  # noqa: B023 - called in this turn only
+                60,
+                what=f"{wanted} messages handled with seed {seed}",
+            )
+            process.kill()
     last = subprocess.run([sys.executable, "-c", WORKER, url, str(notes)], capture_output=True, text=True, timeout=300)
     assert last.returncode == 0, last.stderr
-    seen = {line for line in notes.read_text().splitlines()}
-    assert seen == {str(number) for number in range(COUNT)}, f"seed {seed}"
-    assert azure.counts("work")["active"] == 0
+    seen = set(notes.read_text().splitlines())
+    nothing = dict.fromkeys(("active", "locked", "deferred", "scheduled", "dead"), 0)
+    assert (seen, azure.counts("work")) == ({str(number) for number in range(COUNT)}, nothing), f"seed {seed}"
+
+
+def _noted(notes: Path) -> int:
+    """Count what was handled; each time a process is killed some of it comes again."""
+    return notes.read_bytes().count(b"\n")
