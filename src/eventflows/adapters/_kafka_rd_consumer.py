@@ -30,6 +30,7 @@ T = TypeVar("T")
 TIMESTAMP_NOT_AVAILABLE: Final = 0
 RETRY_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 0.3
+NO_PARTITION: Final = 2**31 - 1
 
 
 class RdColumns:
@@ -181,7 +182,8 @@ class RdConsumer(Handled):
 
     def find_group(self, timeout: float) -> None:
         """See that the group may be used."""
-        asked = [Native(next(iter(self._known), "eventflows"), 0)]
+        # Of a partition that there is not: the position of one that is may wait for the end of a dead member's transaction.
+        asked = [Native(next(iter(self._known), "eventflows"), NO_PARTITION)]
         deadline = time.monotonic() + timeout
         while True:
             try:
