@@ -25,6 +25,7 @@ from kafka import KafkaProducer
 from kafka_use import administrator
 from servers.kafka import KafkaServer, gate, shared
 from servers.kafka_gate import PRODUCE, KafkaGate, Request
+from servers.process import free_port
 
 NO_LEASE = "has no lease that could be lost; C35 asks the same of a lost lane"
 NO_LIMIT = "has no lease that work could outlast; C43 asks for the membership"
@@ -173,10 +174,8 @@ class KafkaHarness(Harness):
         return f"kafka://{self._server.address('SASL_PLAINTEXT')}/topic", options, "wrong-pw-99"
 
     def unreachable_url(self) -> str:
-        """A port that was free a moment ago."""
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            return f"kafka://127.0.0.1:{one.getsockname()[1]}/topic"
+        """A port on which nobody listens."""
+        return f"kafka://127.0.0.1:{free_port()}/topic"
 
     def silent_url(self) -> str:
         """A port that accepts and says nothing."""

@@ -18,7 +18,8 @@ from eventflows.protocols import Browsable, Checkable, Finding, Listable
 from eventflows.secret import Secret
 from eventflows.testing import wait_until
 from kafka_use import CLIENTS, administrator, committed, fresh_topic
-from servers.kafka import PASSWORDS, KafkaServer, free_ports, shared
+from servers.kafka import PASSWORDS, KafkaServer, shared
+from servers.process import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 USER = {"username": "alice", "password": Secret(PASSWORDS["alice"])}
@@ -81,8 +82,7 @@ def test_check_of_what_is_missing_says_what_to_create(server: KafkaServer, group
 
 def test_check_of_an_unreachable_broker_is_one_line(group: str, client: str) -> None:
     """Nothing else can be said then."""
-    [port] = free_ports(1)
-    place = f"kafka://127.0.0.1:{port}/topic"
+    place = f"kafka://127.0.0.1:{free_port()}/topic"
     for adapter in (open_subscriber(place, group=group, **CLIENTS[client]), open_publisher(place, **CLIENTS[client])):
         assert [(one.level, "Check hosts and ports" in one.text) for one in said(adapter)] == [("error", True)]
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from servers.kafka_gate import KafkaGate
 from servers.maven import cache_folder, jars, missing, only_one
-from servers.process import Leash
+from servers.process import Leash, free_port
 from servers.toxiproxy import Link, toxiproxy
 
 VERSION: Final = "4.1.2"
@@ -79,18 +79,6 @@ def fetch() -> list[Path]:
     return jars(*COORDINATES)
 
 
-def free_ports(count: int) -> list[int]:
-    """Give ports of loopback on which nobody listens now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 class KafkaServer:
     """One broker. The listeners without a password are the administrator's; SASL users need ACLs.
 
@@ -111,7 +99,7 @@ class KafkaServer:
         self.folder = Path(tempfile.mkdtemp(prefix="eventflows-kafka-"))
         self.tls = self.folder / "tls"
         _certificates(self.tls)
-        self.ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True)) | dict(own or {})
+        self.ports = {name: free_port() for name in _LISTENERS} | dict(own or {})
         self.advertised = self.ports | dict(advertised or {})
         self._extra = dict(extra or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -135,8 +123,18 @@ class KafkaServer:
         """What the broker wrote."""
         return (self.folder / "server.log").read_text(errors="replace")
 
-    def start(self, timeout: float = 90.0) -> None:
-        """Start it and wait until clients can connect."""
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and has not ended since, by itself or not."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start it and wait until clients can connect; one that does not come up is killed.
+
+        Raises:
+            RuntimeError: It ended, or did not listen in time.
+        """
+        self._let_go()
         archive = cache_folder("kafka-classes") / f"{VERSION}.jsa"
         with only_one(archive.with_suffix(".lock")), open(self.folder / "server.log", "ab") as log:
             # The archive of loaded classes saves half of the start; the first broker that stops in peace writes it.
@@ -145,9 +143,11 @@ class KafkaServer:
             self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
             self._leash = Leash(self._process.pid, self.folder)
         deadline = time.monotonic() + timeout
-        while not all(_listens(self.ports[name]) for name in _LISTENERS):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Kafka did not start:\n{self.log[-3000:]}")
+        while silent := [name for name in _LISTENERS if not _listens(self.ports[name])]:
+            if not self.runs or time.monotonic() > deadline:
+                state = f"runs, without {', '.join(silent)}" if self.runs else f"ended with {self._process.returncode}"
+                self.kill()
+                raise RuntimeError(f"Kafka did not start within {timeout:g} s; it {state}:\n{self.log[-3000:]}")
             time.sleep(0.02)
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -256,16 +256,21 @@ def _certificates(folder: Path) -> None:
         (folder / f"{name}.pem").write_text("".join([*parts, (folder / "ca.pem").read_text()]))
 
 
-@functools.cache
 def shared() -> KafkaServer:
-    """Give the broker that the tests of this process share, started at its first use.
+    """Give the broker that the tests of this process share, started at its first use, and whenever it does not run.
 
     What it advertises as PROXIED is for `link`, and as GATED for `gate`: nobody listens there before.
     """
-    proxied, gated = free_ports(2)
-    server = KafkaServer(advertised={"PROXIED": proxied, "GATED": gated})
+    server = _shared()
+    if not server.runs:
+        server.start()
+    return server
+
+
+@functools.cache
+def _shared() -> KafkaServer:
+    server = KafkaServer(advertised={"PROXIED": free_port(), "GATED": free_port()})
     atexit.register(server.remove)
-    server.start()
     return server
 
 

@@ -7,7 +7,8 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from servers.kafka import KafkaServer, free_ports
+from servers.kafka import KafkaServer
+from servers.process import free_port
 
 NODES: Final = (1, 2, 3)
 _REPLICATED: Final = {
@@ -26,13 +27,13 @@ class KafkaCluster:
     """Brokers 1, 2 and 3; each is a controller, too. Every topic has three replicas, and two must have a message."""
 
     def __init__(self) -> None:
-        ports = free_ports(len(NODES))
-        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in zip(NODES, ports, strict=True))
+        ports = {node: free_port() for node in NODES}
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in ports.items())
         extra = _REPLICATED | {"controller.quorum.voters": voters}
         with ThreadPoolExecutor() as pool:
             making = [
                 pool.submit(KafkaServer, own={"CONTROLLER": port}, extra=extra | {"node.id": str(node)})
-                for node, port in zip(NODES, ports, strict=True)
+                for node, port in ports.items()
             ]
             self.nodes = dict(zip(NODES, [one.result() for one in making], strict=True))
 
@@ -41,9 +42,9 @@ class KafkaCluster:
         return ",".join(server.address() for server in self.nodes.values())
 
     def start(self) -> None:
-        """Start all, and wait until clients can connect."""
+        """Start those that do not run, and wait until clients can connect."""
         with ThreadPoolExecutor() as pool:
-            for one in [pool.submit(server.start) for server in self.nodes.values()]:
+            for one in [pool.submit(server.start) for server in self.nodes.values() if not server.runs]:
                 one.result()
 
     def remove(self) -> None:
@@ -53,10 +54,15 @@ class KafkaCluster:
             server.remove()
 
 
-@functools.cache
 def cluster() -> KafkaCluster:
-    """Give the cluster that the tests of this process share, started at its first use."""
+    """Give the cluster that the tests of this process share; brokers that do not run are started."""
+    made = _cluster()
+    made.start()
+    return made
+
+
+@functools.cache
+def _cluster() -> KafkaCluster:
     made = KafkaCluster()
     atexit.register(made.remove)
-    made.start()
     return made

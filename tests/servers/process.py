@@ -17,10 +17,17 @@ from eventflows.testing import wait_until
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Give a port of loopback on which nobody listens, and that nobody else is given while this process lives.
+
+    A socket stays bound to it, which keeps a server from nothing: servers reuse addresses. Without it the port may be
+    that of some connection when the server begins, or begins again, to listen.
+    """
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(("127.0.0.1", 0))
+    port = int(one.getsockname()[1])
+    one.detach()
+    return port
 
 
 _WATCH = """import os, shutil, signal, sys

@@ -182,7 +182,7 @@ class RdConsumer(Handled):
 
     def find_group(self, timeout: float) -> None:
         """See that the group may be used."""
-        # Of a partition that there is not: the position of one that is may wait for the end of a dead member's transaction.
+        # Of a partition that there is not: for one that is, it may wait for the end of a dead member's transaction.
         asked = [Native(next(iter(self._known), "eventflows"), NO_PARTITION)]
         deadline = time.monotonic() + timeout
         while True:
