@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TRANSACTION_SECONDS: Final = 10.0
 """After this the brokers end a transaction by themselves; a successor does not wait for it, it ends it."""
 
+MISSING_SECONDS: Final = 5.0
+"""A topic that was there, and is not, is gone after this: before, it may be made anew."""
+
 Options = Mapping[str, object]
 Records = list[Any]
 """The client's own records, of one partition, in order."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Claim, Committed
-from eventflows.adapters._kafka_clients import Client, Member, Options, Partition, Records
+from eventflows.adapters._kafka_clients import MISSING_SECONDS, Client, Member, Options, Partition, Records
 from eventflows.adapters._kafka_commits import Commits
 from eventflows.adapters._kafka_errors import SettlingError, denied, missing
 from eventflows.adapters._kafka_look import oldest
@@ -22,7 +22,6 @@ from eventflows.protocols import Backlog, Gap, Location
 if TYPE_CHECKING:
     from eventflows.adapters._kafka_transactions import Transactor
 
-MISSING_SECONDS: Final = 5.0
 TAKE_OVER_SECONDS: Final = 10.0
 ASK_SECONDS: Final = 10.0
 SETTLING: Final = 0.1

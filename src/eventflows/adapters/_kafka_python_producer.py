@@ -12,6 +12,7 @@ from eventflows.adapters._kafka_python_batches import Batches, Sent
 from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_config import client_config
 from eventflows.adapters._kafka_python_errors import translate
+from eventflows.adapters._kafka_python_gone import GoneTopics
 from eventflows.adapters._kafka_records import MAX_BYTES, Outgoing
 from eventflows.errors import BrokerError, OutcomeUnknownError
 from eventflows.protocols import Location
@@ -56,6 +57,7 @@ class PythonProducer:
             "delivery_timeout_ms": 30_000,
         }
         self._producer, _ = build(KafkaProducer, config, self._where, timeout)
+        GoneTopics(self._producer)
         self._batches = Batches(self._producer, self._where)
 
     @property

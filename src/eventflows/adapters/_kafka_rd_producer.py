@@ -75,6 +75,7 @@ class RdProducer:
         self._alone_left = 0
         self._found: set[str] = set()
         self._spare: list[Tellers] = []
+        self._asked_at = 0.0
         self._polls = threading.Lock()
         self._connect(timeout)
 
@@ -197,6 +198,8 @@ class RdProducer:
         """
         if error.name() in TIMED_OUT and self._causes.refused:
             return self.late()
+        if error.name() == "_UNKNOWN_PARTITION" and self._gone():
+            return missing(self._where, self._topic)
         ours = name_it(error, self._where)
         other = error.name() == "_INVALID_DIFFERENT_RECORD"
         if not other and (alone or not isinstance(ours, OWN_FAULT) or error.name().startswith("_")):
@@ -208,6 +211,19 @@ class RdProducer:
                              retryable=True)  # fmt: skip
         shared.__cause__ = ours
         return shared
+
+    def _gone(self) -> bool:
+        """Whether the topic is there no more, which looks like a partition that never was; asked once a second."""
+        now = time.monotonic()
+        if now - self._asked_at >= 1.0:
+            self._asked_at = now
+            try:
+                self.find(self._topic)
+            except NotFoundError:
+                self._found.discard(self._topic)
+            except BrokerError:
+                pass  # not known: it stays as it was
+        return self._topic not in self._found
 
     def _make_anew(self) -> None:
         old = self._handle
