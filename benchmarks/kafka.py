@@ -32,8 +32,9 @@ from kafka_loops import Place, Work
 import eventflows
 from eventflows import Message
 from eventflows.message import Batch
-from servers.kafka import KafkaServer, free_ports
+from servers.kafka import KafkaServer
 from servers.kafka_gate import COMMIT, FETCH, KafkaGate
+from servers.process import free_port
 
 HERE: Final = pathlib.Path(__file__).resolve().parent
 PARTITIONS: Final = 4
@@ -131,7 +132,7 @@ class Bench:
         self._count = count
         self._turns = turns
         self._clients = clients
-        self._gate_port = free_ports(1)[0]
+        self._gate_port = free_port()
         self._server = KafkaServer(advertised={"PROXIED": self._gate_port})
         self._server.start()
         self._admin = AdminClient({"bootstrap.servers": self._server.address()})

@@ -14,6 +14,7 @@ import time
 import uuid
 from typing import Final
 
+sys.path.pop(0)  # in this script's own folder, `kafka` is another script
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
 
 from eventflows import Message

@@ -15,7 +15,6 @@ UNPROVEN = {
 }
 """Files of which some tests fail on a busy machine, for reasons not understood yet: they gate no change so far."""
 UNPROVEN_TESTS = {
-    "test_kafka_exactly_once": ("test_a_killed_worker_holds_its_successor", "test_a_frozen_worker_adds_nothing"),
     "test_kafka_outages": "test_leaders_that_move",
     "test_kafka_storms": "test_no_commit_passes_an_unfinished_message",
 }

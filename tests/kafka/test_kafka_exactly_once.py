@@ -283,6 +283,26 @@ def kill_in_a_transaction(members: Members, group: str) -> None:
 
 
 @pytest.mark.trial
+def test_each_output_is_there_once_when_the_broker_is_killed(broker: KafkaHarness) -> None:
+    """Killed with -9 inside transactions, and started again, it finds the same workers, which go on by themselves."""
+    place, server = Place(broker), shared()
+    place.fill(1500)
+    with Members(place.url, place.destination_url, "exactly-once", count=2, delay=0.002) as members:
+        with place.reader() as reader:
+            reader.until(150)
+        for _ in range(2):
+            server.kill()
+            server.start()
+            with place.reader() as reader:  # it has committed nothing: all is read again
+                reader.until(min(len(reader.seen) + 150, 1500))
+        with place.reader() as reader:
+            reader.until(1500)
+            assert reader.rest(SESSION) == 0
+        assert set(reader.seen.values()) == {1}
+        assert [members.leave(), members.leave()] == [0, 0]
+
+
+@pytest.mark.trial
 @pytest.mark.timeout(600)
 def test_each_output_is_there_once_when_workers_are_killed_at_random(broker: KafkaHarness) -> None:
     """Members join, leave and are killed with -9 inside transactions: nothing is missing, nothing comes twice."""
