@@ -50,7 +50,7 @@ PACKAGES = {"observe", "adapters", "runner", "cli", "testing"}
 # Modules that subclass a vendor's classes, so cannot be read without its SDK; only functions import them.
 WITH_SDK = {"eventflows.adapters._kafka_python"} | {
     f"eventflows.adapters._kafka_python_{name}"
-    for name in ("batches", "client", "consumer", "member", "producer", "reader", "records", "transactions")
+    for name in ("batches", "client", "consumer", "gone", "member", "producer", "reader", "records", "transactions")
 }
 WITH_SDK |= {"eventflows.adapters._kafka_rd"} | {
     f"eventflows.adapters._kafka_rd_{name}"
