@@ -8,7 +8,7 @@ from collections.abc import Callable
 STARRED = {1, 4, 6, 8, 14, 15, 21, 31}
 """What every real broker must show."""
 ABOUT_ORDER = {13, 19, 22, 37, 39}
-ABOUT_BROKERS = {2, 3, 5, 11, 20, 23, 24, 27, 28, 29, 30, 35, 38}
+ABOUT_BROKERS = {2, 3, 5, 9, 11, 20, 23, 24, 27, 28, 29, 30, 34, 35, 38}
 """Retries, limits, leases, links and dead letters, as the service has them."""
 
 
