@@ -139,15 +139,18 @@ class Stretch:
             if not future.wait(max(deadline - time.monotonic(), 0.0)):
                 return
 
+    @property
+    def plain(self) -> bool:
+        """Whether the broker has all of it, where it was put."""
+        return not self.moved and self.future.succeeded() and self.future.value[2] is None
+
     def fill(self, results: list[PublishResult], where: str) -> None:
         """Put the answers into their places."""
-        if not self.moved and self.future.succeeded():
-            offset, _, errors = self.future.value
-            if errors is None:
-                named, start = f"{self.partition}:", offset + self.first
-                for number, place in enumerate(self.where, start):
-                    results[place] = PublishResult(f"{named}{number}", None)
-                return
+        if self.plain:
+            named, start = f"{self.partition}:", self.future.value[0] + self.first
+            for number, place in enumerate(self.where, start):
+                results[place] = PublishResult(f"{named}{number}", None)
+            return
         for index, place in enumerate(self.where):
             results[place] = _result(*self.place(index), self.partition, where)
 
@@ -186,12 +189,18 @@ class Sent:
         """Whether every answer is there."""
         return all(stretch.open() is None for stretch in self._stretches)
 
-    def results(self, timeout: float) -> list[PublishResult]:
-        """Wait for the broker's answers."""
+    def confirmed(self, timeout: float) -> bool:
+        """Wait for the answers, and say whether the broker has every message."""
         deadline = time.monotonic() + timeout
-        results = [PublishResult(None, fault) for fault in self._faults]
         for stretch in self._stretches:
             stretch.wait(deadline)
+        return not any(self._faults) and all(stretch.plain for stretch in self._stretches)
+
+    def results(self, timeout: float) -> list[PublishResult]:
+        """Wait for the broker's answers."""
+        self.confirmed(timeout)
+        results = [PublishResult(None, fault) for fault in self._faults]
+        for stretch in self._stretches:
             stretch.fill(results, self._where)
         return results
 
