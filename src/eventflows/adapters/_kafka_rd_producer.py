@@ -145,8 +145,8 @@ class RdProducer:
     def send_columns(self, topic: str, columns: Outgoing) -> Sent:
         """Start to publish what needs no look."""
         sent, tellers = self._begin(len(columns.values))
-        produce, none = self._handle.produce, repeat(None)
-        rows = zip(columns.values, columns.keys or none, tellers.each, columns.headers or none, strict=False)
+        produce = self._handle.produce
+        rows = zip(columns.values, columns.keys or repeat(None), tellers.each, columns.headers(), strict=False)
         for index, (value, key, teller, headers) in enumerate(rows):
             try:
                 produce(topic, value, key, -1, teller, None, 0, headers)

@@ -25,22 +25,34 @@ _OF_HEADERS: Final = 37
 
 @attrs.frozen
 class Outgoing:
-    """Messages of which none needs a look: bytes, perhaps with a key, an id or a content type each."""
+    """Messages of which none needs a look, in columns; a column is None when no message has anything in it."""
 
     values: Sequence[bytes]
     keys: Sequence[bytes | None] | None
-    """None: no message has one."""
-    headers: Sequence[dict[str, str]] | None
-    """None: no message has any."""
+    ids: Sequence[str] | None
+    content_types: Sequence[str] | None
+
+    def headers(self) -> Iterator[dict[str, str] | None]:
+        """Give the headers of one message after another, in the same dict: it is written anew for the next one."""
+        one: dict[str, str] = {}
+        if self.ids is not None and self.content_types is not None:
+            for one[ID_HEADER], one[TYPE_HEADER] in zip(self.ids, self.content_types, strict=True):
+                yield one
+        elif self.ids is not None:
+            for one[ID_HEADER] in self.ids:
+                yield one
+        elif self.content_types is not None:
+            for one[TYPE_HEADER] in self.content_types:
+                yield one
+        else:
+            yield from repeat(None, len(self.values))
 
     def records(self) -> list[dict[str, Any]]:
         """Give them one by one."""
-        keys = repeat(None) if self.keys is None else self.keys
-        if self.headers is None:
-            return [{"value": value, "key": key, "headers": ()} for value, key in zip(self.values, keys, strict=False)]
+        keys = repeat(None, len(self.values)) if self.keys is None else self.keys
         return [
-            {"value": value, "key": key, "headers": [(name, text.encode()) for name, text in headers.items()]}
-            for value, key, headers in zip(self.values, keys, self.headers, strict=False)
+            {"value": value, "key": key, "headers": [(name, text.encode()) for name, text in (headers or {}).items()]}
+            for value, key, headers in zip(self.values, keys, self.headers(), strict=True)
         ]
 
 
@@ -48,10 +60,9 @@ def columns_of(batch: Batch) -> Outgoing | None:
     """Give a batch in columns; None when any of its messages needs a look: it has headers of its own, or is odd."""
     if any(batch.headers) or any(batch.options) or set(map(type, batch.bodies)) != _BYTES:
         return None
-    bodies: Any = batch.bodies
-    pairs: list[tuple[str, Any]] = [(ID_HEADER, batch.ids), (TYPE_HEADER, batch.content_types)]
-    named = [(name, texts) for name, texts in pairs if _any(texts)]
-    for _, texts in named:
+    ids, content_types = (column if _any(column) else None for column in (batch.ids, batch.content_types))
+    columns: list[Any] = [column for column in (ids, content_types) if column is not None]
+    for texts in columns:
         if set(map(type, texts)) != _TEXT or not all(map(str.isascii, texts)):
             return None
     keys: list[bytes | None] | None = None
@@ -60,20 +71,15 @@ def columns_of(batch: Batch) -> Outgoing | None:
             keys = [None if key is None else _bytes(key) for key in batch.keys]
         except (UnicodeEncodeError, AttributeError):
             return None
-    columns = [bodies, *(texts for _, texts in named), *([] if keys is None else [list(filter(None, keys))])]
+        columns.append(list(filter(None, keys)))
+    columns.append(batch.bodies)
     if sum(max(map(len, column), default=0) for column in columns) + _OF_HEADERS > MAX_BYTES:
         return None
-    return Outgoing(bodies, keys, _headers(named))
+    return Outgoing(batch.bodies, keys, ids, content_types)  # type: ignore[arg-type]
 
 
 def _any(column: Sequence[str | None]) -> bool:
     return column.count(None) < len(column)
-
-
-def _headers(named: Sequence[tuple[str, Sequence[str]]]) -> list[dict[str, str]] | None:
-    if len(named) == 2:
-        return [{ID_HEADER: id, TYPE_HEADER: kind} for id, kind in zip(named[0][1], named[1][1], strict=True)]
-    return [{name: text} for name, texts in named for text in texts] or None
 
 
 def records_of(batch: Batch) -> Iterator[dict[str, Any] | BrokerError]:
