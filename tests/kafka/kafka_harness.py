@@ -110,7 +110,7 @@ class KafkaHarness(Harness):
     patience = 40.0
     quiet = 1.0
     short = 1.0
-    saturation = 12.0
+    saturation = 8.0
     partitions: ClassVar[int] = 4
     source_options: ClassVar[Mapping[str, object]] = {"group": "g", "session_timeout": 6}
     listener: ClassVar[str] = "GATED"
