@@ -17,7 +17,7 @@ def client(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def sockets_of_refused_connections() -> Iterator[None]:
-    """Collect them within each test, whose mark ignores the warning: kafka-python leaves them to the collector."""
+def what_is_left_open_is_told_of() -> Iterator[None]:
+    """A socket that a test leaves to the collector is found in this test, not in a later one."""
     yield
     gc.collect()

@@ -15,7 +15,7 @@ from kafka_harness import (
 )
 
 # A connection that is refused leaves kafka-python's socket to the garbage collector, which warns.
-pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.broker
 
 
 class TestKafka(AdapterConformance):

@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka_harness import administrator
 from servers.kafka import shared
 
-pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.broker
 
 WHEN = datetime.datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=datetime.UTC)
 

@@ -21,7 +21,6 @@ from kafka_use import CLIENTS, administrator, committed, fresh_topic
 from servers.kafka import PASSWORDS, KafkaServer, shared
 from servers.process import free_port
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 USER = {"username": "alice", "password": Secret(PASSWORDS["alice"])}
 
 

@@ -15,8 +15,6 @@ from eventflows.testing.cases import PLENTY, spread
 from kafka_use import CLIENTS, fresh_topic
 from servers.kafka import KafkaServer, shared
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture
 def server() -> KafkaServer:

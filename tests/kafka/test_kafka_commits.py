@@ -21,8 +21,6 @@ from kafka_use import CLIENTS, administrator, committed, ends, fresh_topic
 from servers.kafka import PASSWORDS, KafkaServer, gate, shared
 from servers.kafka_gate import COMMIT, Request
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture
 def server() -> Iterator[KafkaServer]:

@@ -21,7 +21,6 @@ import eventflows
 from kafka_use import administrator
 from servers.kafka import PASSWORDS, KafkaServer, shared
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to" / "kafka.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 

@@ -22,7 +22,7 @@ from kafka_members import SESSION, Members, Place, storm
 from kafka_use import fresh_topic
 from servers.kafka import shared
 
-pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.broker
 COUNT = 40
 
 

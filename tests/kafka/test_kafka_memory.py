@@ -18,7 +18,6 @@ from servers.kafka import KafkaServer, shared
 pytestmark = [
     pytest.mark.trial,
     pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 WAITING = 1_000_000
 MOST = 48

@@ -15,7 +15,8 @@ from servers.kafka_cluster import cluster
 pytestmark = [
     pytest.mark.trial,
     pytest.mark.timeout(240),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # The administrator here is kafka-python's own, which leaves sockets of refused connections to the collector.
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 LONG = 12.0
 """Seconds: longer than a request may take."""

@@ -20,7 +20,7 @@ from kafka import TopicPartition
 from kafka_harness import KafkaHarness, RdHarness, administrator
 from servers.kafka import shared
 
-pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.broker
 
 
 class OnePartition(KafkaHarness):

@@ -28,7 +28,6 @@ from kafka_use import CLIENTS, administrator, everything, fresh_topic
 from servers.kafka import PASSWORDS, KafkaServer, gate, shared
 from servers.kafka_gate import PRODUCE, Request
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 MANY = 400
 
 

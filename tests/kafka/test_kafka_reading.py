@@ -20,7 +20,6 @@ from kafka import KafkaProducer
 from kafka_use import CLIENTS, fresh_topic
 from servers.kafka import KafkaServer, shared
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 BEGIN = datetime.datetime.now(datetime.UTC).replace(microsecond=0) - datetime.timedelta(hours=10)
 """Not so long ago that retention would take it."""
 MIDDLE = BEGIN + datetime.timedelta(minutes=90)

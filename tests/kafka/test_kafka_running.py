@@ -22,8 +22,6 @@ from kafka_use import CLIENTS, administrator, committed, ends, fresh_topic
 from servers.kafka import KafkaServer, gate, shared
 from servers.kafka_gate import JOIN
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture
 def server() -> KafkaServer:

@@ -32,7 +32,7 @@ from kafka_harness import administrator
 from kafka_use import CLIENTS
 from servers.kafka import PASSWORDS, KafkaServer, shared
 
-pytestmark = [pytest.mark.broker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.broker
 
 
 @pytest.fixture(scope="session")

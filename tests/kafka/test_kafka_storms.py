@@ -24,7 +24,6 @@ from servers.kafka import KafkaServer, gate, shared
 pytestmark = [
     pytest.mark.trial,
     pytest.mark.timeout(240),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 

@@ -8,15 +8,19 @@ names used here are why the extra pins the client below 3.1.
 from __future__ import annotations
 
 import functools
+import socket
 import ssl
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import kafka.errors as native
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from eventflows.adapters._kafka_python_errors import translate
 
@@ -31,10 +35,56 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     last_error: BaseException | None = None
 
+    def __init__(self, *given: Any, **more: Any) -> None:  # noqa: ANN401 - the client's own
+        super().__init__(*given, **more)
+        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def cut(self) -> None:
+        """Close every socket, after the loop has ended: one with something left to write would stay open."""
+        for transport in list(self._made):
+            if transport._sock is not None:
+                transport._sock.close()
+
     async def _build_transport(self, node: Any, timeout_at: Any = None) -> Any:  # noqa: ANN401 - the client's own
-        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        """As the client does, which leaves the sockets of connections that fail to the collector."""
+        sock = await self._reach(node, timeout_at)
+        transport: Any = None
+        try:
+            if self.ssl_enabled:
+                tls = {name: value for name, value in self.config.items() if name.startswith("ssl_")}
+                transport = KafkaSSLTransport(self._net, sock, host=node.host, **tls)
+            else:
+                transport = KafkaTCPTransport(self._net, sock, host=node.host)
+            await transport.handshake()
+        except BaseException as error:
+            (sock if transport is None else transport._sock).close()
+            if not isinstance(error, Exception):
+                raise
+            raise native.KafkaConnectionError(f"Handshake failed: {error}") from error
         transport._sock_recv = functools.partial(_receive, transport)
+        self._made.add(transport)
         return transport
+
+    async def _reach(self, node: Any, timeout_at: Any) -> socket.socket:  # noqa: ANN401 - the client's own
+        maker = KafkaNetSocket()
+        last: Exception = native.KafkaConnectionError("DNS Resolution failure")
+        for family, kind, protocol, _, address in maker.dns_lookup(node.host, node.port):
+            one: socket.socket = maker.socket(family, kind, protocol)
+            try:
+                one.setblocking(False)
+                for option in self.config["socket_options"]:
+                    one.setsockopt(*option)
+                await maker.sock_connect(self._net, one, address, timeout_at=timeout_at)
+            except BaseException as error:
+                one.close()
+                if isinstance(error, native.KafkaTimeoutError):
+                    raise native.KafkaConnectionError("Connection timed out") from error
+                if not isinstance(error, (OSError, native.KafkaConnectionError)):
+                    raise
+                last = error
+            else:
+                return one
+        raise last
 
     def get_connection(self, node_id: Any, **options: Any) -> Any:  # noqa: ANN401 - the client's own
         connection = super().get_connection(node_id, **options)
@@ -84,6 +134,12 @@ class Client(KafkaNetClient):  # type: ignore[misc]
     def __init__(self, **config: Any) -> None:  # noqa: ANN401 - the client's own
         net = NetworkSelector(**config)
         super().__init__(net=net, manager=_Manager(net, **config))
+
+    def close(self, node_id: Any = None) -> None:  # noqa: ANN401 - the client's own
+        """Close one connection, or all and the loop."""
+        super().close(node_id)
+        if node_id is None:
+            self._manager.cut()
 
 
 def probe(config: dict[str, Any], where: str, timeout: float) -> None:
