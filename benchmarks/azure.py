@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 def main() -> None:
     """Print all of them."""
     # This file has the name of the vendor's package, which the parts import.
-    sys.path[:] = [place for place in sys.path if pathlib.Path(place).resolve() != HERE]
+    sys.path[:] = [str(HERE / "azure_parts"), *(one for one in sys.path if pathlib.Path(one).resolve() != HERE)]
     for part in ("servicebus", "eventhubs"):
         runpy.run_path(str(HERE / "azure_parts" / f"{part}.py"), run_name="__main__")
 

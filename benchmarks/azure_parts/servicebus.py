@@ -7,20 +7,15 @@ anything. The stand-in's own share of a processor is shown beside: where it is n
 
 from __future__ import annotations
 
-import itertools
 import os
-import pathlib
 import statistics
-import subprocess
-import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from stand_in import BODY, Row, StandIn, table
 
 import eventflows
 from eventflows import Message, Secret
@@ -28,65 +23,11 @@ from eventflows.adapters._servicebus_link import SLICE
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.policy import Settlement, Verdict
 
-TESTS = str(pathlib.Path(__file__).resolve().parents[2] / "tests")
-COUNT = int(os.environ.get("COUNT", "3000"))
-TURNS = int(os.environ.get("TURNS", "5"))
+COUNT = int(os.environ.get("COUNT", "6000"))
+TURNS = int(os.environ.get("TURNS", "7"))
 IN_FLIGHT = 200
 BATCH = 250
 LOCK = 60.0
-BODY = orjson.dumps({"id": 123456, "name": "sensor-17", "text": "x" * 100, "values": [1.25, 2.5, 3.75], "ok": True})
-SERVER = f"""
-import resource, sys
-sys.path.insert(0, {TESTS!r})
-from amqp import AzureServer
-
-with AzureServer() as azure:
-    print(azure.connection_string, flush=True)
-    for line in sys.stdin:
-        word, _, name = line.strip().partition(" ")
-        if word == "queue":
-            azure.queue(name, lock={LOCK}, max_delivery=1000)
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        print(used.ru_utime + used.ru_stime, flush=True)
-"""
-
-
-class StandIn:
-    """The stand-in, in a process of its own."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.connection_string = self._said()
-        self.host = self.connection_string.removeprefix("Endpoint=sb://").partition(";")[0]
-
-    def _said(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def ask(self, text: str) -> float:
-        """Tell it something; gives the processor time that it has used, in seconds."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(text + "\n")
-        self._process.stdin.flush()
-        return float(self._said())
-
-    def queue(self) -> str:
-        """Make a queue; gives its name."""
-        name = f"bench-{uuid.uuid4().hex[:8]}"
-        self.ask(f"queue {name}")
-        return name
-
-    def close(self) -> None:
-        """Stop it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-
-
-Row = Callable[[StandIn, str], float]
-"""Works through a queue; gives the seconds from the first message to the end."""
 
 
 def apply(reading: dict[str, Any]) -> None:
@@ -174,29 +115,9 @@ def fill(azure: StandIn, name: str) -> None:
         assert not [one for one in publisher.publish([Message(BODY)] * COUNT, timeout=120) if one.error]
 
 
-def table(azure: StandIn, title: str, rows: dict[str, Row], *, full: bool) -> None:
-    """Measure rows in turns and print them; ratios are to the first row, turn by turn."""
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in rows}
-    for _, (name, row) in itertools.product(range(TURNS), rows.items()):
-        queue = azure.queue()
-        if full:
-            fill(azure, queue)
-        theirs, ours = azure.ask("used"), time.process_time()
-        seconds = row(azure, queue)
-        theirs, ours = azure.ask("used") - theirs, time.process_time() - ours
-        found[name].append((COUNT / seconds, ours * 1e6 / COUNT, theirs / seconds))
-    base = [rate for rate, _, _ in found[next(iter(rows))]]
-    print(f"\n{title}: {COUNT:,} messages of {len(BODY)} bytes, medians of {TURNS} turns")
-    print(f"{'':34} {'per second':>10} {'ratio':>6} {'CPU ms/1,000':>13} {'stand-in busy':>14}")
-    for name, turns in found.items():
-        ratio = statistics.median(rate / first for (rate, _, _), first in zip(turns, base, strict=True))
-        rate, cpu, busy = (statistics.median(column) for column in zip(*turns, strict=True))
-        print(f"{name:34} {rate:10,.0f} {ratio:6.2f} {cpu:13.0f} {busy:14.0%}")
-
-
 def latency(azure: StandIn, count: int = 100) -> None:
     """Say how long settling takes on a queue where nothing else happens."""
-    queue = azure.queue()
+    queue = azure.make()
     secret = Secret(azure.connection_string)
     url = f"servicebus://{azure.host}/{queue}"
     took = []
@@ -216,7 +137,7 @@ def latency(azure: StandIn, count: int = 100) -> None:
 
 def renewal(azure: StandIn, held: int = 100, seconds: float = 10.0) -> None:
     """Say what keeping 100 locks costs, each renewed at half its time as the core does; locks of `LOCK` seconds."""
-    queue = azure.queue()
+    queue = azure.make()
     secret = Secret(azure.connection_string)
     url = f"servicebus://{azure.host}/{queue}"
     with open_publisher(url, connection_string=secret) as publisher:
@@ -237,7 +158,7 @@ def renewal(azure: StandIn, held: int = 100, seconds: float = 10.0) -> None:
 
 def idle(azure: StandIn) -> None:
     """Say what an idle flow costs."""
-    queue = azure.queue()
+    queue = azure.make()
     url = f"servicebus://{azure.host}/{queue}"
     made = eventflows.subscriber(url, connection_string=Secret(azure.connection_string), name="idle")(apply)
     with made.running():
@@ -250,12 +171,12 @@ def idle(azure: StandIn) -> None:
 
 def main() -> None:
     """Print the tables."""
-    azure = StandIn()
+    azure = StandIn("queue", lock=LOCK, max_delivery=1000)
     try:
         receiving: dict[str, Row] = {"hand-written": receive_by_hand, "eventflows": receive_by_library}
-        table(azure, "receive, apply, complete", receiving, full=True)
+        table(azure, "receive, apply, complete", receiving, count=COUNT, turns=TURNS, fill=fill)
         sending: dict[str, Row] = {"hand-written batches": send_by_hand, "eventflows": send_by_library}
-        table(azure, "send", sending, full=False)
+        table(azure, "send", sending, count=COUNT, turns=TURNS)
         latency(azure)
         renewal(azure)
         idle(azure)
