@@ -218,8 +218,8 @@ class _Batch:
             return
         if error is not None and not alone:
             raise error
-        for index, native in pending:
-            self.results[index] = PublishResult(None, error) if error else PublishResult(str(native.message_id), None)
+        for index, _ in pending:
+            self.results[index] = PublishResult(None if error else self._batch[index].id, error)
 
     def _try(self, what: Any) -> BrokerError | None:  # noqa: ANN401
         left = self._deadline - time.monotonic()

@@ -13,4 +13,4 @@ Sender: TypeAlias = Any
 Native: TypeAlias = Any
 """`azure.servicebus.ServiceBusReceivedMessage`."""
 Outgoing: TypeAlias = Any
-"""`azure.servicebus.ServiceBusMessage`."""
+"""`azure.servicebus.ServiceBusMessage`, or `azure.servicebus.amqp.AmqpAnnotatedMessage`."""

@@ -24,12 +24,15 @@ def outgoing(message: Message) -> Outgoing:
         InvalidMessageError: It cannot be written; the text says what.
     """
     from azure.servicebus import ServiceBusMessage
+    from azure.servicebus.amqp import AmqpAnnotatedMessage
 
     fault = _fault(message)
     if fault is not None:
         raise InvalidMessageError(fault)
-    if message.key is None and message.id is None and not message.headers and not message.options:
-        return ServiceBusMessage(message.body, content_type=message.content_type)
+    if not message.options:  # the client takes this, too, and it costs a third of its own class
+        properties = {"message_id": message.id, "group_id": message.key, "content_type": message.content_type}
+        headers = dict(message.headers) or None
+        return AmqpAnnotatedMessage(data_body=message.body, properties=properties, application_properties=headers)
     fields: dict[str, Any] = {}
     for name, value in message.options.items():
         name, value = _option(name, value)
