@@ -8,12 +8,11 @@ WITH_A_BROKER = {"kafka", "sqs", "servicebus", "eventhubs"}
 """Folders whose tests sit beside a server: `make brokers` runs them alone."""
 HEAVY = {"kafka", "sqs"}
 """Those whose server takes seconds to start; the AMQP stand-in is there in a millisecond, wherever a test runs."""
-UNPROVEN = {
-    "test_servicebus_runner",
-    "test_servicebus_runner_sessions",
-    "test_servicebus_session_suite",
+UNPROVEN_TESTS = {
+    "test_servicebus_runner_sessions": "test_r33_a_message_that_kills_its_process",  # no delivery is counted there
 }
-"""Files of which some tests fail on a busy machine, for reasons not understood yet: they gate no change so far."""
+"""Tests that fail, or fail at times, and are not settled yet: a file, and what their names begin with. They gate no
+change so far."""
 ALONE = ("errors", "place", "store", "holding", "wire")
 """Endings of the files there that start none."""
 
@@ -25,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder, stem = item.path.parent.name, item.path.stem
         if folder in WITH_A_BROKER and not stem.endswith(ALONE):
             item.add_marker(pytest.mark.broker)
-            if stem in UNPROVEN:
+            if item.name.startswith(UNPROVEN_TESTS.get(stem, ())):
                 item.add_marker(pytest.mark.unproven)
             if folder in HEAVY:
                 suite = getattr(item, "cls", None)

@@ -249,7 +249,7 @@ class Keyed:
         keyed = []
         for message in batch:
             self._count += 1
-            keyed.append(attrs.evolve(message, key=f"own-{self._count % 4}") if message.key is None else message)
+            keyed.append(attrs.evolve(message, key=f"own-{self._count % 8}") if message.key is None else message)
         return keyed
 
     def send(self, batch: Sequence[Message]) -> Pending:
@@ -277,10 +277,21 @@ class SessionHarness(ServiceBusHarness):
     }
     patience = 60.0  # the messages of one session run one after another
     quiet = 1.5  # a session is searched and attached before its first message comes
-    source_options: ClassVar[Mapping[str, object]] = {"sessions": 8, "session_idle": 0.3}
+    source_options: ClassVar[Mapping[str, object]] = {"sessions": 10, "session_idle": 0.3}
 
     def create(self, name: str) -> None:
-        self._server.queue(name, lock=10.0, max_delivery=1000, sessions=True)
+        # What a session has at hand beyond its share is handed out after a quarter of its lock.
+        self._server.queue(name, lock=6.0, max_delivery=1000, sessions=True)
+
+    def searches(self, name: str) -> int:
+        """Count the receivers that wait for a session of a queue."""
+        queue = self._server.queue(name)
+
+        def count() -> int:
+            queue.pump()  # forgets those that have gone
+            return len(queue.waiters)
+
+        return self._server.call(count)
 
     def publisher(self, name: str, **options: Any) -> Publisher:
         return Keyed(super().publisher(name, **options))

@@ -17,6 +17,7 @@ from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Chunk
 from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Subscriber
+from eventflows.testing.conditions import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 PATIENCE = 20.0
@@ -50,13 +51,13 @@ def publish(azure: AzureServer, name: str, *messages: Message) -> list[Exception
         return [one.error for one in publisher.publish(list(messages))]
 
 
-def taken(subscriber: Subscriber, count: int) -> list[Chunk]:
-    """Receive until so many messages are there."""
+def taken(subscriber: Subscriber, count: int, *, room: int = 100) -> list[Chunk]:
+    """Receive until so many messages are there, with room for so many in all."""
     chunks: list[Chunk] = []
     deadline = time.monotonic() + PATIENCE
     while sum(map(len, chunks)) < count:
         assert time.monotonic() < deadline, f"{sum(map(len, chunks))} of {count} messages"
-        chunks += subscriber.receive(100, max_bytes=10**6, timeout=1)
+        chunks += subscriber.receive(room - sum(map(len, chunks)), max_bytes=10**6, timeout=1)
     return chunks
 
 
@@ -114,8 +115,26 @@ def test_a_session_is_let_go_when_its_flow_asks_for_nothing(azure: AzureServer, 
         assert chunk.bodies == [b"1"]
 
 
-def test_room_is_left_for_other_sessions_when_one_has_many_messages(azure: AzureServer, name: str) -> None:
-    """Of four in flight, three sessions at once: one session gets two at most, however long it is alone."""
+def test_a_session_goes_to_another_reader_when_its_own_is_full(azure: AzureServer, name: str) -> None:
+    """Messages at hand that a reader does not ask for, because it has enough, are let go and read by others."""
+    publish(azure, name, Message(b"1", key="one"), Message(b"2", key="two"))
+    url, queue = f"servicebus://{azure.host}/{name}", azure.queue(name)
+    with open_subscriber(url, **options(azure)) as full, open_subscriber(url, **options(azure)) as other:
+        [first] = taken(full, 1, room=1)
+        wait_until(lambda: all(one.owner is not None for one in queue.sessions.values()), PATIENCE, what="both")
+        rest: list[Chunk] = []
+        deadline = time.monotonic() + PATIENCE
+        while not rest:
+            assert time.monotonic() < deadline
+            full.receive(0, max_bytes=0, timeout=0.0)
+            rest += other.receive(1, max_bytes=10**6, timeout=0.2)
+        assert {*first.bodies, *rest[0].bodies} == {b"1", b"2"}
+
+
+def test_room_is_left_for_other_sessions_when_one_has_many_messages(azure: AzureServer) -> None:
+    """Of four in flight, three sessions at once: one session gets two at most until a quarter of its lock is over."""
+    name = "long-locks"
+    azure.queue(name, lock=60.0, sessions=True)
     publish(azure, name, *[Message(b"%d" % n, key="long") for n in range(10)])
     with open_subscriber(f"servicebus://{azure.host}/{name}", **options(azure)) as subscriber:
         held: list[Chunk] = []
@@ -128,6 +147,14 @@ def test_room_is_left_for_other_sessions_when_one_has_many_messages(azure: Azure
         while not any(chunk.bodies == [b"late"] for chunk in held):
             assert time.monotonic() < deadline
             held += subscriber.receive(4 - sum(map(len, held)), max_bytes=10**6, timeout=0.5)
+
+
+def test_all_is_handed_out_when_it_has_waited_for_a_quarter_of_its_lock(azure: AzureServer, name: str) -> None:
+    """One session alone gives everything that there is room for, in order, though it might leave some for others."""
+    publish(azure, name, *[Message(b"%d" % n, key="alone") for n in range(4)])
+    with open_subscriber(f"servicebus://{azure.host}/{name}", **options(azure)) as subscriber:
+        chunks = taken(subscriber, 4, room=4)
+    assert [body for chunk in chunks for body in chunk.bodies] == [b"0", b"1", b"2", b"3"]
 
 
 def test_a_lane_is_renewed_whole_when_its_lock_is_short(azure: AzureServer) -> None:

@@ -21,7 +21,7 @@ from eventflows.errors import BrokerError, ConnectionFailedError, LeaseLostError
 from eventflows.message import Lane
 
 GRACE: Final = 3.0  # seconds after its time at which a call of the client counts as one that hangs
-UNHEARD: Final = 3.0  # seconds without a call of the core after which a session that nothing is held of is let go
+UNHEARD: Final = 3.0  # seconds in which nobody asks, after which a session that nothing is held of is let go
 PAUSE: Final = 0.5  # seconds between two searches after one that failed
 
 
@@ -41,6 +41,8 @@ class Table:
         """Whether the core asks for messages."""
         self.heard = time.monotonic()
         """When the core called last."""
+        self.asked = time.monotonic()
+        """When it asked for messages last."""
         self.error: BrokerError | None = None
         """Why no session can be had; raised by the next receive."""
         self.silent = False
@@ -77,6 +79,8 @@ class Claim:
     """At hand and not handed out."""
     quiet: float = attrs.field(factory=time.monotonic)
     """Since when nothing happens."""
+    waits: float = attrs.field(factory=time.monotonic)
+    """Since when the first of what is at hand waits for leave to be handed out."""
 
 
 class Seat:
@@ -102,6 +106,11 @@ class Seat:
         self.thread.start()
 
     # For the core's thread.
+
+    @property
+    def lock_seconds(self) -> float:
+        """Length of a session's lock."""
+        return self._link.lock_seconds
 
     def start(self, call: Callable[[SessionLink], Any]) -> Future[Any]:
         """Have something called on this seat's thread."""
@@ -170,7 +179,7 @@ class Seat:
                 claim.quiet = now
                 return False
             if claim.ahead:
-                return now - self._table.heard > UNHEARD
+                return now - self._table.asked > UNHEARD  # others may have room for it
             return now - claim.quiet > self._table.idle
 
     def _turn(self, claim: Claim) -> None:
@@ -221,6 +230,7 @@ class Seat:
             self.back_by = float("inf")
         if natives:
             with self._table.changed:
+                claim.waits = claim.waits if claim.ahead else time.monotonic()
                 claim.ahead.extend(natives)
                 claim.quiet = time.monotonic()
                 self._table.changed.notify_all()

@@ -125,6 +125,7 @@ class ServiceBusSessionSubscriber(Reader):
             table.heard, table.wanted = time.monotonic(), limit > 0
             table.changed.notify_all()
             while True:
+                table.asked = time.monotonic() if limit > 0 else table.asked
                 self._replace_hanging(table)
                 chunks = self._handed(table, limit, max_bytes, skip)
                 self.ready = table.silent or not table.wanted  # a flow is not idle while sessions may be found
@@ -165,6 +166,10 @@ class ServiceBusSessionSubscriber(Reader):
             # One of each other session that is here, or may come, has room beside it: it may come to a free worker
             # while this one's first message takes long.
             chunks = self._shared(ready, limit, max_bytes, max(limit + held - (self._most - 1), 1))
+        if not chunks:  # what has waited for a quarter of its lock is handed out in any case
+            now = time.monotonic()
+            late = [one for one in ready if now - one[1].waits > one[0].lock_seconds / 4]
+            chunks = self._shared(late, limit, max_bytes, limit + held)
         return chunks
 
     def _shared(self, ready: Sequence[tuple[Seat, Claim]], limit: int, max_bytes: int, share: int) -> list[Chunk]:
@@ -184,6 +189,7 @@ class ServiceBusSessionSubscriber(Reader):
                 limit -= len(taken)
                 chunk = ServiceBusChunk(taken, bodies, self._place.text, claim.lane, claim.until)
                 claim.held.add(chunk)
+                claim.waits = time.monotonic()
                 self._claims[claim.lane] = seat, claim
                 chunks.append(chunk)
                 self._seats.remove(seat)

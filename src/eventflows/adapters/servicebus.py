@@ -10,7 +10,8 @@ Guarantees:
     At least once. A verdict is confirmed by the service when `settle` returns. The service sends no more than the last
     `receive` had room for; what comes beside one is at hand for the next, and renewed after a quarter of its lock.
     Closing hands back everything that is held.
-    With `sessions=` each session is a lane, in order; up to 48 of its messages are fetched ahead, under its own lock.
+    With `sessions=` each session is a lane, in order; up to 48 of its messages are fetched ahead, under its own lock,
+    and wait for a quarter of it at most where they would leave no room for other sessions.
 
 Cannot:
     RETRY is at once: delays are waited in this process. A release counts as a delivery. A backlog is counted by

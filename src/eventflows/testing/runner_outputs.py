@@ -19,6 +19,7 @@ from eventflows.errors import (
 from eventflows.message import Delivery, Message, Messages
 from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy
+from eventflows.protocols import Subscriber
 from eventflows.testing.cases import Taken, bodies, numbered
 from eventflows.testing.conditions import Background, wait_until
 from eventflows.testing.flows import Calls, FlowCases
@@ -234,13 +235,17 @@ class Outputs(FlowCases):
         flow = self.flow(calls, destination=place, max_in_flight=1, observers=[discards], options=options)
         with self.running(flow):
             wait_until(lambda: calls.running, self.broker.patience, what="the call")
-            self.fault("expire_leases")()
-            owned = self.take(other, 1)
+            owned = self.taken_over(other)
             assert discards.lost.wait(self.broker.patience)
             go.set()
             self.until_finished(calls, 1)
         self.acked(other, owned)
         return place, discards
+
+    def taken_over(self, other: Subscriber) -> list[Taken]:
+        """End the leases, and let another member take the message."""
+        self.fault("expire_leases")()
+        return self.take(other, 1)
 
     def test_r38_a_late_finish_publishes_nothing(self) -> None:
         """When another member has the message by the time `apply` returns, its output is not published."""
