@@ -90,6 +90,8 @@ class RdMember(RdConsumer):
         """Where those begin that were claimed since the last messages were handed over."""
         self._passed: dict[Partition, int] = {}
         self._held: dict[Partition, float] = {}
+        """For how many seconds nothing was wanted of each."""
+        self._looked_at = 0.0
         self._paused: set[Partition] = set()
 
     def join(self, topics: Sequence[str], pattern: str | None) -> None:
@@ -232,9 +234,12 @@ class RdMember(RdConsumer):
         resumed = self._paused.intersection(wanted)
         self._paused -= resumed
         paused = []
+        # A process that stood still meanwhile, on a busy machine, has not held them for long.
+        step, self._looked_at = min(now - self._looked_at, 2 * SLICE), now
         for one in held:
-            since, count = self._held.setdefault(one, now), self._keeper.stashed(one)
-            if one not in self._paused and count and (now - since >= HOLD_SECONDS or count >= HOLD_MOST):
+            self._held[one] = passed = self._held.get(one, -step) + step
+            count = self._keeper.stashed(one)
+            if one not in self._paused and count and (passed >= HOLD_SECONDS or count >= HOLD_MOST):
                 paused.append(one)
         self._paused.update(paused)
         if resumed:
