@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests wait more than they work: one more of them at once than there are cores is no load.
-JOBS ?= 3
+# Tests wait more than they work: two more of them at once than there are cores is no load.
+JOBS ?= 4
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
