@@ -159,7 +159,7 @@ class BrokerModel(RuleBasedStateMachine):
 
     @rule(owner=OWNERS, picks=PICKS)
     def extend(self, owner: int, picks: set[int]) -> None:
-        """A lease that runs is prolonged, and no other."""
+        """A lease that runs is prolonged, and no other; what was lost is held no more."""
         self.end_leases()
         numbers = [n for pick, n in enumerate(sorted(self.handles[owner])) if pick in picks]
         results = self.owners[owner].extend([self.handles[owner][n].delivery for n in numbers], LEASE)
@@ -169,6 +169,8 @@ class BrokerModel(RuleBasedStateMachine):
             assert (result.error is None) == holds
             if holds:
                 message.until = self.now() + LEASE
+            else:
+                del self.handles[owner][n]
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 12.0]))
     def pass_time(self, seconds: float) -> None:
