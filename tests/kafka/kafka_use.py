@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from kafka.errors import CoordinatorNotAvailableError
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from eventflows.locate import open_subscriber
 from eventflows.testing import wait_until
@@ -47,11 +47,11 @@ def fresh_topic(server: Addressed, partitions: int = 1, **configs: str) -> str:
 
 
 def committed(server: Addressed, group: str) -> dict[Any, int]:
-    """Ask the group's coordinator for its position on each partition; a broker that never had a group has none."""
+    """Ask the group's coordinator for its position on each partition; none while there is no coordinator."""
     try:
         with administrator(server) as admin:
             found = admin.list_group_offsets({group: None})
-    except CoordinatorNotAvailableError:
+    except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError):
         return {}
     return {partition: place.offset for partition, place in found.get(group, found).items() if place.offset >= 0}
 

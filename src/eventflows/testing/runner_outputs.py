@@ -134,7 +134,10 @@ class Outputs(FlowCases):
 
     def all_of(self, topic: str) -> list[Taken]:
         """Read everything in a topic."""
-        return self.rest(self.opened(topic=topic))
+        reader = self.opened(topic=topic)
+        found = self.rest(reader)
+        reader.close()
+        return found
 
     def test_r32_outputs_of_different_flows_have_different_ids(self) -> None:
         """Two flows of one source whose functions have the same name publish outputs of different ids."""
