@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eventflows.testing import RunnerConformance
+from runner_choice import ABOUT_BROKERS, ABOUT_ORDER, STARRED, only
 from sqs_harness import SqsHarness
-from sqs_runner import ABOUT_BROKERS, ABOUT_ORDER, STARRED, only
 
 
 @pytest.mark.trial

@@ -1,4 +1,4 @@
-"""Which cases of the runner's suite sit on SQS; the others know nothing of a broker, and sit on the embedded one."""
+"""Which cases of the runner's suite sit on a broker; the others know nothing of one, and sit on the embedded one."""
 
 from __future__ import annotations
 
