@@ -6,7 +6,6 @@ import pathlib
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from eventflows import Flow, Message, Observer, open_publisher, open_subscriber,
 from eventflows.adapters.local import forget, local_broker
 from eventflows.message import Delivery, Lane
 from eventflows.testing import Background, wait_until
+from eventflows.testing.conditions import pass_time
 
 
 class Heard(Observer):
@@ -129,7 +129,7 @@ def test_members_that_come_and_go_lose_nothing_and_keep_the_order(names: tuple[s
     lock = threading.Lock()
 
     def work(body: bytes) -> None:
-        time.sleep(0.001)
+        pass_time(0.001)  # so that members come and go in the middle of it
         with lock:
             done.append(body)
 

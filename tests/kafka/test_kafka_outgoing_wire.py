@@ -47,7 +47,7 @@ def test_columns_are_given_when_nothing_needs_a_look() -> None:
         Message(b"", headers={"a": "b"}),
         Message(b"", options={"partition": 1}),
         Message(None, key="k"),
-        Message(b"", id="ä"),
+        Message(b"", id="\udcff"),
         Message(b"", key="\ud800"),
         Message(b"x" * (MAX_BYTES + 1)),
         Message("text"),  # type: ignore[arg-type]
@@ -57,6 +57,7 @@ def test_columns_are_given_when_nothing_needs_a_look() -> None:
 )
 def test_columns_are_refused_when_a_message_needs_a_look(message: Message) -> None:
     """The others of its batch are then looked at, too."""
+    assert columns_of(Batch.of([message])) is None
     assert columns_of(Batch.of([Message(b""), message])) is None
 
 

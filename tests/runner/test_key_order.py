@@ -15,6 +15,7 @@ from eventflows.runner.calling import Apply, Caller
 from eventflows.runner.dispatch import Dispatch
 from eventflows.runner.held import GONE, Held, Span
 from eventflows.runner.runs import Report, Unit
+from eventflows.runner.strips import Strips
 from eventflows.runner.workers import ThreadWorker
 
 LANE = Lane("images/0")
@@ -150,3 +151,13 @@ def test_one_worker_keeps_the_order_of_keys_whatever_fails_and_whenever_it_is_he
             by_key[keys[number]].append(number)
     for calls in by_key.values():
         assert calls == sorted(calls)
+
+
+def test_strips_are_in_the_order_of_arrival_when_runs_are_taken_back_one_after_another() -> None:
+    """The run that was given first is taken back first, and is first again."""
+    part, strips = held(0, ["a"] * 6, 0), Strips()
+    strips.add((part, 0, 6))
+    first, second = strips.cut(2)[0], strips.cut(2)[0]
+    strips.put_back(first)
+    strips.put_back(second)
+    assert list(strips) == [(part, 0, 2), (part, 2, 4), (part, 4, 6)]

@@ -148,7 +148,8 @@ class KafkaServer:
                 state = f"runs, without {', '.join(silent)}" if self.runs else f"ended with {self._process.returncode}"
                 self.kill()
                 raise RuntimeError(f"Kafka did not start within {timeout:g} s; it {state}:\n{self.log[-3000:]}")
-            time.sleep(0.02)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.02)
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let it stop in peace, or kill it when it does not."""

@@ -47,6 +47,7 @@ class Through:
             broker.create(name)
         self._bodies = {b"%0*d" % (size, number) for number in range(COUNT)}
         publish(broker, self._came, *map(Message, sorted(self._bodies)))
+        self.calls: list[bytes] = []
         self.seen: set[bytes] = set()
         self.middle = threading.Event()
         self.flow = self._made()
@@ -56,6 +57,7 @@ class Through:
 
     def _made(self) -> Flow[..., object]:
         def apply(input: bytes) -> bytes:
+            self.calls.append(input)
             self.seen.add(input)
             if len(self.seen) >= COUNT // 4:
                 self.middle.set()
@@ -82,13 +84,15 @@ def test_slow_network_costs_time_only(broker: SqsHarness, link: Link) -> None:
     through = Through(broker, link)
     with link.toxic("latency", latency=250, jitter=100), through.flow.running():
         through.is_done()
+    assert len(through.calls) == COUNT
 
 
 def test_thin_network_costs_time_only(broker: SqsHarness, link: Link) -> None:
-    """Batches of 40 kilobytes through 100 kilobytes a second."""
+    """Batches of 40 kilobytes through 100 kilobytes a second: nothing is handled twice."""
     through = Through(broker, link, size=4000)
     with link.toxic("bandwidth", rate=100), through.flow.running():
         through.is_done()
+    assert len(through.calls) == COUNT
 
 
 def test_answers_that_come_in_pieces_are_whole(broker: SqsHarness, link: Link) -> None:

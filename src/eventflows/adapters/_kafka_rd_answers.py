@@ -88,8 +88,8 @@ class Sent:
         self._answers[index] = error
         self._faults += 1
 
-    @property
-    def _waiting(self) -> bool:
+    def _waits(self) -> bool:
+        """Say whether an answer is still to come; the callbacks are given back as soon as none is."""
         if self._done:
             return False
         if self._tellers.missing > self._faults:
@@ -103,16 +103,16 @@ class Sent:
     @property
     def done(self) -> bool:
         """Whether every answer is there."""
-        if self._waiting:
+        if self._waits():
             self._producer.serve(0.0)
-        return not self._waiting
+        return not self._waits()
 
     def confirmed(self, timeout: float) -> bool:
         """Wait for the answers, and say whether the broker has every message."""
         deadline = time.monotonic() + timeout
-        while self._waiting and (left := deadline - time.monotonic()) > 0:
+        while self._waits() and (left := deadline - time.monotonic()) > 0:
             self._producer.serve(min(left, SLICE))
-        return not self._waiting and set(map(type, self._answers)) <= {str}
+        return not self._waits() and set(map(type, self._answers)) <= {str}
 
     def results(self, timeout: float) -> list[PublishResult]:
         """Wait for the broker's answers."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
-from eventflows.runner.held import Held, Span
+from eventflows.runner.held import Held, Span, arrival
 from eventflows.runner.runs import BY_KEY, Report, Run, Unit, Worker
 from eventflows.runner.strips import Strips
 
@@ -39,7 +39,7 @@ class Queue:
 
     def put_back(self, spans: Iterable[Span]) -> None:
         """Put earlier messages where they were."""
-        self.spans = deque(sorted([*spans, *self.spans], key=lambda span: (span[0].number, span[1])))
+        self.spans = deque(sorted([*spans, *self.spans], key=arrival))
 
 
 class Dispatch:
@@ -378,7 +378,7 @@ class Dispatch:
         for queue in self._queues.values():
             spans.extend(queue.spans)
         self.forget()
-        return sorted(spans, key=lambda span: (span[0].number, span[1]))
+        return sorted(spans, key=arrival)
 
     def forget(self) -> None:
         """Forget all that waits or is parked."""

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
 
 from eventflows.message import Batch, Message
 from eventflows.protocols import Pending, PublishResult
 from eventflows.runner.runs import Parcel
-
-
-@runtime_checkable
-class Counting(Protocol):
-    """What is pending, where it can say that all went well without a result for each message."""
-
-    def confirmed(self, timeout: float) -> bool:
-        """Wait as for `results`, and say whether the broker has every message."""
 
 
 class Entry:
@@ -40,7 +32,11 @@ class Known:
 
 
 class Sent:
-    """A batch on its way to the broker."""
+    """A batch on its way to the broker.
+
+    What is pending may have a method `confirmed(timeout)` beside `results`: it waits likewise, and says whether the
+    broker has every message, so that nobody makes a result for each.
+    """
 
     __slots__ = ("batch", "deadline", "parcels", "pending")
 
@@ -56,9 +52,13 @@ class Sent:
 
     def faulty(self, now: float) -> list[PublishResult]:
         """Wait likewise; gives nothing when all of it is confirmed, else the results."""
-        if isinstance(self.pending, Counting) and self.pending.confirmed(max(self.deadline - now, 0.0)):
+        confirmed: Callable[[float], bool] | None = getattr(self.pending, "confirmed", None)
+        if confirmed is None:
+            results = self.results(now)
+        elif confirmed(max(self.deadline - now, 0.0)):
             return []
-        results = self.results(now)
+        else:
+            results = self.pending.results(0.0)  # the time is up, or every answer is there
         return results if [result for result in results if result.error is not None] else []
 
     def entries(self) -> list[Entry]:

@@ -84,6 +84,11 @@ Span = tuple[Held, int, int]
 """A stretch of one chunk: from, to (exclusive)."""
 
 
+def arrival(span: Span) -> tuple[int, int]:
+    """Give what stretches are sorted by to be in the order of their arrival."""
+    return span[0].number, span[1]
+
+
 def join(spans: list[Span], held: Held, start: int, stop: int) -> None:
     """Append a stretch, as one with the last when they touch."""
     if spans and spans[-1][0] is held and spans[-1][2] == start:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from eventflows.runner.held import Held, Span, join
+from eventflows.runner.held import Held, Span, arrival, join
 from eventflows.runner.runs import BY_KEY, Unit, unit_of
 
 _NOTHING: Final = frozenset[Unit]()
@@ -32,8 +32,9 @@ class Strips:
         self.spans.append(span)
 
     def put_back(self, spans: list[Span]) -> None:
-        """Take back what was cut off, in the order of its arrival."""
-        self.spans.extendleft(reversed(spans))
+        """Put earlier messages where they were."""
+        if spans:
+            self.spans = deque(sorted([*spans, *self.spans], key=arrival))
 
     def cut(self, room: int, held_up: Collection[Unit] = _NOTHING) -> tuple[list[Span], list[tuple[Unit, Span]]]:
         """Cut off what goes on, at most `room` messages.
