@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from azure.eventhub import EventData
 
 from eventflows import open_subscriber
 from eventflows.errors import BrokerError, ConfigError
@@ -126,3 +127,25 @@ def test_lag_counts_what_no_member_has_read(broker: EventHubsHarness, name: str)
     assert found is not None
     assert found.waiting == 3
     assert set(found.by_lane) == {f"{name}/0", f"{name}/1", f"{name}/2"}
+
+
+# What is made of events.
+
+
+def test_events_that_nobody_looks_at_are_not_made(broker: EventHubsHarness, name: str) -> None:
+    """What came waits as the client's AMQP layer has read it."""
+    with reading(broker, name) as made:
+        waiting = [event for one in take(made, 5) for event in one.span[0].events]  # type: ignore[attr-defined]
+    assert [event for event in waiting if isinstance(event, EventData)] == []
+
+
+def test_events_arrive_when_the_version_of_the_client_is_unknown(
+    broker: EventHubsHarness, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read its own way."""
+    monkeypatch.setattr("azure.eventhub.__version__", "6.0.0")
+    with reading(broker, name) as made:
+        taken = take(made, 5)
+        assert ack(made, taken) == []
+    assert bodies(taken) == [b"0", b"1", b"2", b"3", b"4"]
+    assert broker.committed(name) == {f"{name}/0": 5}

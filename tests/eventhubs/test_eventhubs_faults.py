@@ -108,7 +108,7 @@ class Unreadable:
     """An event whose body cannot be decoded."""
 
     @property
-    def body_type(self) -> object:
+    def data(self) -> object:
         """Fail, as the client does when it meets a type that it does not know."""
         raise TypeError("no such body")
 

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from eventflows.adapters._eventhubs_wire import KEY, NUMBER, OFFSET, Event, content_type_of, incoming, text_of
+from eventflows.adapters._eventhubs_events import OFFSET, Event, made, sections
+from eventflows.adapters._eventhubs_wire import KEY, NUMBER, content_type_of, incoming, text_of
 from eventflows.adapters._watermark import Watermark
 from eventflows.message import Chunk, Delivery, Lane
 
@@ -133,12 +134,11 @@ class EventHubsChunk(Chunk):
     def __init__(self, taken: Sequence[tuple[Event, bytes]], claim: Claim, attempt: int = 1) -> None:
         self.claim = claim
         self.events = [event for event, _ in taken]
-        raw = [event.raw_amqp_message for event in self.events]
-        notes = [one.annotations for one in raw]  # the events' own properties look there, too, one by one
+        notes, properties = sections(self.events)
         self.numbers: list[int] = [note[NUMBER] for note in notes]
         self.offsets: list[object] = [note[OFFSET] for note in notes]
         keys = [text_of(note.get(KEY)) for note in notes]
-        types = [content_type_of(one) for one in raw]
+        types = [content_type_of(one) for one in properties]
         super().__init__(
             [body for _, body in taken],
             self._delivery,
@@ -153,7 +153,7 @@ class EventHubsChunk(Chunk):
         return f"{self.claim.partition}:{self.numbers[index]}"
 
     def _delivery(self, index: int) -> Delivery:
-        event, position = self.events[index], self.position(index)
+        event, position = made(self.events[index]), self.position(index)
         return Delivery(
             message=incoming(event, self.bodies[index] or b""),
             source=self.claim.source,

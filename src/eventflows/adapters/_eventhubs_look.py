@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from eventflows.adapters._eventhubs_claims import Claim, EventHubsChunk
 from eventflows.adapters._eventhubs_errors import condition_of, translate
+from eventflows.adapters._eventhubs_events import Event
 from eventflows.adapters._eventhubs_place import Place, connect
 from eventflows.adapters._eventhubs_positions import Positions
-from eventflows.adapters._eventhubs_wire import Event, body_of
+from eventflows.adapters._eventhubs_wire import body_of
 from eventflows.errors import BrokerError, ConfigError, ConnectionFailedError, EventflowsError
 from eventflows.message import Delivery
 from eventflows.protocols import Finding

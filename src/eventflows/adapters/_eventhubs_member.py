@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from eventflows.adapters._eventhubs_claims import AHEAD, Claim
 from eventflows.adapters._eventhubs_errors import condition_of, translate
+from eventflows.adapters._eventhubs_events import Event, leave_unmade, sections
 from eventflows.adapters._eventhubs_look import ANSWER, CLOSING, SILENCE, STOLEN, refusal
 from eventflows.adapters._eventhubs_place import BALANCE, WATCH, Place, connect
 from eventflows.adapters._eventhubs_positions import Positions
-from eventflows.adapters._eventhubs_wire import Event, body_of
+from eventflows.adapters._eventhubs_wire import NUMBER, body_of
 from eventflows.errors import ConnectionFailedError, EventflowsError
 
 PREFETCH: Final = 600
@@ -72,6 +73,7 @@ class Member:
             load_balancing_interval=float(str(self._options.get("balance", BALANCE))),
             retry_total=0,
         )
+        leave_unmade(client)
         reading = client.receive_batch(
             self._on_events,
             on_error=self._on_error,
@@ -157,13 +159,14 @@ class Member:
             return
         try:
             read = [(event, body_of(event)) for event in events]
+            heard = int(sections(events[-1:])[0][0][NUMBER])
         except Exception as error:  # noqa: BLE001 - an event that cannot be read must not be passed over
             self._give_up(claim)
             self.fail(error, "receive")
             return
         with self.came:
             claim.waiting.extend(read)
-            claim.heard = int(events[-1].sequence_number)
+            claim.heard = heard
             self.came.notify_all()
         # Only this partition's reader waits; the others, and the renewal of ownership, go on.
         while len(claim.waiting) >= AHEAD and not claim.lane.lost:

@@ -13,8 +13,9 @@ from typing import Any, Final, Self
 import attrs
 
 from eventflows.adapters._eventhubs_errors import condition_of, translate
+from eventflows.adapters._eventhubs_events import Event
 from eventflows.adapters._eventhubs_place import connect, place_of
-from eventflows.adapters._eventhubs_wire import Event, outgoing
+from eventflows.adapters._eventhubs_wire import outgoing
 from eventflows.adapters._owner import Owner
 from eventflows.errors import (
     BrokerError,

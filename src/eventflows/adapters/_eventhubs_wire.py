@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from eventflows.adapters._eventhubs_events import Event, made
 from eventflows.errors import InvalidMessageError
 from eventflows.message import Message
 
 OPTIONS: Final = ("partition",)
 """Of a message: `partition`, the id of the partition to write to, in place of a key."""
-Event = Any
-"""`azure.eventhub.EventData`."""
 NUMBER: Final = b"x-opt-sequence-number"
-OFFSET: Final = b"x-opt-offset"
 KEY: Final = b"x-opt-partition-key"
 """What the service notes on an event."""
 
@@ -66,7 +64,10 @@ def text_of(value: object) -> str | None:
 
 def body_of(event: Event) -> bytes:
     """Give the bytes of a body; one that was sent as a value or a sequence is written as text."""
-    raw = event.raw_amqp_message
+    data = getattr(event, "data", None)
+    if data:
+        return data[0] if len(data) == 1 else b"".join(data)
+    raw = made(event).raw_amqp_message
     kind, body = raw.body_type, raw.body
     if kind == "data":
         return b"".join(body)
@@ -74,14 +75,13 @@ def body_of(event: Event) -> bytes:
     return value if isinstance(value, bytes) else str(text_of(value)).encode("utf-8")
 
 
-def content_type_of(raw: Any) -> str | None:  # noqa: ANN401 - azure.eventhub.amqp.AmqpAnnotatedMessage
+def content_type_of(properties: Any) -> str | None:  # noqa: ANN401 - of an AMQP message
     """Give the content type; the event's own property of that name looks at every other one first."""
-    properties = raw.properties
     return None if properties is None else text_of(properties.content_type)
 
 
 def incoming(event: Event, body: bytes) -> Message:
-    """Read an event from the client."""
+    """Read an `EventData`."""
     return Message(
         body,
         headers={str(text_of(name)): str(text_of(value)) for name, value in (event.properties or {}).items()},
