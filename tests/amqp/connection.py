@@ -57,7 +57,7 @@ class Connection:
                 if self._handle(channel, said, payload):
                     return
         except (asyncio.IncompleteReadError, ConnectionError, CodecError):
-            return
+            self.drop(cut=True)
         finally:
             self.drop()
 
@@ -115,12 +115,12 @@ class Connection:
         """Close with an error."""
         self.send(0, Performative("close", error=error(condition, text)))
 
-    def drop(self) -> None:
-        """Forget it; every link is detached."""
+    def drop(self, *, cut: bool = False) -> None:
+        """Forget it; every link is detached, or cut: nobody closed anything."""
         if self._heart is not None:
             self._heart.cancel()
         for session in self.sessions.values():
-            session.drop()
+            session.drop(cut=cut)
         self.sessions = {}
         self.broker.connections.discard(self)
         with contextlib.suppress(ConnectionError, RuntimeError):
@@ -242,10 +242,10 @@ class Session:
         """Forget the deliveries of a link that is gone: a late word on one must find nothing."""
         self.unsettled = {number: held for number, held in self.unsettled.items() if held[0] is not link}
 
-    def drop(self) -> None:
-        """Detach every link."""
+    def drop(self, *, cut: bool = False) -> None:
+        """Detach every link, or have it cut."""
         for link in self.links.values():
-            link.gone()
+            link.gone(cut=cut)
         self.links, self.unsettled = {}, {}
 
     def end(self, condition: str, text: str) -> None:

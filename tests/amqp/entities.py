@@ -52,6 +52,7 @@ class Queue:
         max_delivery: Failed deliveries after which a message is dead.
         sessions: Whether every message belongs to a session.
         duplicates: Seconds in which a message id that comes again is dropped; 0: not.
+        frees_cut: Whether a session whose owner was cut is free at once, at no cost; else when its lock has ended.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Queue:
         max_delivery: int = 10,
         sessions: bool = False,
         duplicates: float = 0.0,
+        frees_cut: bool = False,
         dead: Queue | None = None,
     ) -> None:
         self.name = name
@@ -69,6 +71,7 @@ class Queue:
         self.max_delivery = max_delivery
         self.has_sessions = sessions
         self.duplicates = duplicates
+        self.frees_cut = frees_cut
         self.disabled = False
         self.is_dead = dead is not None
         self.dead: Queue = self if self.is_dead else Queue(f"{name}/{DEAD}", lock=lock, dead=self)

@@ -54,6 +54,8 @@ class Link:
         self.credit = 0
         self.refused = False
         self.alive = True
+        self.cut = False
+        """Whether its connection ended, and neither side had closed it."""
         self._count = 0 if self.sends else int(asked.initial_delivery_count or 0)
         self._pieces = bytearray()
         self._first: Performative | None = None
@@ -127,10 +129,10 @@ class Link:
         self.refused = True  # the client's own detach is the answer to ours
         self.session.send(Performative("detach", handle=self.handle, closed=True, error=error(condition, text)))
 
-    def gone(self) -> None:
+    def gone(self, *, cut: bool = False) -> None:
         """Let go of what it was attached to."""
         if self.alive:
-            self.alive = False
+            self.alive, self.cut = False, cut
             self.session.forget(self)
             if self.endpoint is not None:
                 self.endpoint.detached(self)

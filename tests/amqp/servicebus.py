@@ -205,14 +205,23 @@ class SessionOutlet(Outlet):
         return super().settle(link, tag, state)
 
     def session_lost(self) -> None:
-        """Tell the client that the session is no longer its own."""
+        """Tell the client, where it is still there, that the session is no longer its own."""
         self.session = None
-        self.link.detach("com.microsoft:session-lock-lost", "The session lock has expired.")
+        if self.link.alive:
+            self.link.detach("com.microsoft:session-lock-lost", "The session lock has expired.")
 
     def detached(self, link: Link) -> None:
-        """Let the session go; a clean end costs its messages nothing."""
+        """Let the session go; a clean end costs its messages nothing.
+
+        The vendor's documents know two ends of a session's lock: its receiver closes it, or its time is over where the
+        application was unable to; only the second counts a delivery ("Message sessions", learn.microsoft.com). One
+        whose connection was cut has closed nothing. Not checked against the real service; users report otherwise
+        (github.com/Azure/azure-service-bus, issues 410 and 694), so a queue can be told to do as they say.
+        """
         if self._timer is not None:
             self._timer.cancel()
+        if link.cut and not self.queue.frees_cut:
+            return
         name, self.session = self.session, None
         if name is not None and self.queue.sessions[name].owner is self:
             self.queue.close_session(name, lost=False)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
-from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
 from azure.servicebus.exceptions import (
     MessageLockLostError,
     OperationTimeoutError,
     ServiceBusConnectionError,
     ServiceBusQuotaExceededError,
+    SessionCannotBeLockedError,
 )
 
 from amqp import AzureServer
@@ -241,6 +242,39 @@ def test_session_lock_ends_by_the_clock(azure: AzureServer, client: ServiceBusCl
         wait_until(lambda: azure.counts("ordered")["locked"] == 0, 5, what="the end of the session's lock")
     with client.get_queue_receiver("ordered", session_id="s") as receiver:
         assert len(receiver.receive_messages(1, max_wait_time=2)) == 1
+
+
+def cut_session(azure: AzureServer, client: ServiceBusClient, *, lock: float) -> None:
+    """Have a receiver hold one of two messages of a session, and cut its connection."""
+    azure.queue("ordered", lock=lock, sessions=True)
+    with client.get_queue_sender("ordered") as sender:
+        for body in (b"held", b"waits"):
+            sender.send_messages(ServiceBusMessage(body, session_id="s"), timeout=5)
+    with client.get_queue_receiver("ordered", session_id="s") as receiver:
+        receiver.receive_messages(1, max_wait_time=2)
+        azure.disconnect()
+        wait_until(lambda: azure.connections == 0, 5, what="the end of every connection")
+
+
+def test_session_whose_owner_was_cut_is_nobody_elses_while_its_lock_lasts(
+    azure: AzureServer, client: ServiceBusClient
+) -> None:
+    """Nobody has closed it: another receiver is refused."""
+    cut_session(azure, client, lock=30.0)
+    other = client.get_queue_receiver("ordered", session_id="s")
+    with contextlib.closing(other), pytest.raises(SessionCannotBeLockedError):
+        other.receive_messages(1, max_wait_time=2)
+    assert azure.counts("ordered")["locked"] == 1
+
+
+def test_session_whose_owner_was_cut_costs_what_it_held_a_delivery(
+    azure: AzureServer, client: ServiceBusClient
+) -> None:
+    """It is free when its lock has ended; what had not been sent costs nothing."""
+    cut_session(azure, client, lock=1.0)
+    with client.get_queue_receiver("ordered", session_id=NEXT_AVAILABLE_SESSION, max_wait_time=5) as receiver:
+        found = receiver.receive_messages(1, max_wait_time=2) + receiver.receive_messages(1, max_wait_time=2)
+    assert [(b"".join(one.body), one.delivery_count) for one in found] == [(b"held", 1), (b"waits", 0)]
 
 
 def test_message_id_is_free_again_when_the_window_is_over(azure: AzureServer, client: ServiceBusClient) -> None:

@@ -46,6 +46,8 @@ CONDITIONS: Mapping[type[BrokerError], str] = {
 }
 """What the service would say, so that the client raises what becomes one of ours."""
 
+LOCK = 6.0
+"""Seconds of the lock of a session."""
 SKIPS = {
     "C33": "settles each message alone: it has no position that could have gaps",
     "C34": "settles each message alone: it has no position that could be committed",
@@ -277,11 +279,12 @@ class SessionHarness(ServiceBusHarness):
     }
     patience = 60.0  # the messages of one session run one after another
     quiet = 1.5  # a session is searched and attached before its first message comes
+    unseen = LOCK  # a session whose owner died stays locked, and shows nothing to others
     source_options: ClassVar[Mapping[str, object]] = {"sessions": 10, "session_idle": 0.3}
 
     def create(self, name: str) -> None:
         # What a session has at hand beyond its share is handed out after a quarter of its lock.
-        self._server.queue(name, lock=6.0, max_delivery=1000, sessions=True)
+        self._server.queue(name, lock=LOCK, max_delivery=1000, sessions=True)
 
     def searches(self, name: str) -> int:
         """Count the receivers that wait for a session of a queue."""

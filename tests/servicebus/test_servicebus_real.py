@@ -46,6 +46,7 @@ class RealHarness(Harness):
     def __init__(self) -> None:
         from azure.servicebus.management import ServiceBusAdministrationClient
 
+        os.environ["EVENTFLOWS_SERVICEBUS_CONNECTION_STRING"] = STRING  # for other processes
         self._client: Any = ServiceBusAdministrationClient.from_connection_string(STRING)
         self._made: list[str] = []
 
@@ -75,6 +76,7 @@ class RealHarness(Harness):
         for name in self._made:
             self._client.delete_queue(name)
         self._client.close()
+        del os.environ["EVENTFLOWS_SERVICEBUS_CONNECTION_STRING"]
 
     def source_url(self, name: str) -> str:
         """By name."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
 
-from eventflows import Message
+from eventflows import Message, Secret
 from eventflows.errors import ConnectionFailedError, LeaseLostError, ThrottledError
 from eventflows.testing import AdapterConformance, ScenarioConformance
 from eventflows.testing.conditions import wait_until
@@ -15,6 +16,17 @@ from servicebus_harness import SessionHarness
 
 # The vendor's client leaves sockets for the collector when a connection was cut under it.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+HOLDING = """
+import os, signal
+from eventflows import open_subscriber
+subscriber = open_subscriber(URL, **OPTIONS)
+subscriber.open()
+while not subscriber.receive(1, max_bytes=1 << 20, timeout=5):
+    pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.mark.trial
@@ -44,6 +56,15 @@ class TestServiceBusSessions(AdapterConformance):
         lane = taken.chunk.lane
         assert lane is not None
         wait_until(lambda: lane.lost, 5.0, what="the loss")
+
+    def test_c36_what_a_killed_owner_held_has_cost_an_attempt(self) -> None:
+        """Nobody has closed its session: when the lock has ended the service has counted a delivery."""
+        self.publish(Message(b"0", key="one"))
+        url, options = self.broker.source(self.topic)
+        said = {name: value for name, value in options.items() if not isinstance(value, Secret)}
+        assert self.elsewhere(HOLDING, url, said).returncode == -signal.SIGKILL
+        [taken] = self.take(self.opened(), 1)
+        assert taken.delivery.attempt == 2
 
     def test_c42_a_message_received_again_while_it_is_worked_on_runs_once(self) -> None:
         """A message whose session was lost runs again, in the new claim, and is settled by it."""

@@ -60,6 +60,9 @@ class Harness:
     """Seconds of the lease that `short_lease` gives."""
     short: ClassVar[float] = 1.0
     """Seconds of a time-out that calls must keep while nothing comes, or nobody answers."""
+    unseen: ClassVar[float] = 0.0
+    """Seconds for which nobody can see what a dead process held: `until_idle` must be longer where it matters. 0: a
+    backlog shows it."""
     delay: ClassVar[float] = 2.0
     """Seconds of a RETRY's delay that can be told from none."""
     saturation: ClassVar[float] = 5.0

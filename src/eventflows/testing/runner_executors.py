@@ -20,7 +20,7 @@ from eventflows.observe import Observer
 from eventflows.policy import RetryPolicy
 from eventflows.testing.cases import numbered
 from eventflows.testing.conditions import wait_until
-from eventflows.testing.flows import Calls
+from eventflows.testing.flows import IDLE, Calls
 from eventflows.testing.runner_processes import Processes
 
 MODULE = """
@@ -191,7 +191,8 @@ class Executors(Processes):
         self.ended(process)
         begun = self.noted("begin")
         calls = Calls()
-        self.run(self.flow(calls, guarantee="at-most-once", dead_letter="drop"))
+        flow = self.flow(calls, guarantee="at-most-once", dead_letter="drop")
+        self.run(flow, until_idle=IDLE + self.broker.unseen)
         assert set(begun) & set(calls.bodies) == set()
         assert len(calls.bodies) == len(set(calls.bodies))
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from eventflows.testing.cases import numbered
 from eventflows.testing.conditions import wait_until
-from eventflows.testing.flows import Calls, FlowCases
+from eventflows.testing.flows import IDLE, Calls, FlowCases
 
 PROGRAM = """
 import logging, os, pathlib, signal, threading, time
@@ -204,7 +204,7 @@ class Processes(FlowCases):
         self.ended(process)
         finished = set(self.noted("end"))
         calls = Calls()
-        self.run(self.flow(calls))
+        self.run(self.flow(calls), until_idle=IDLE + self.broker.unseen)
         everything = {b"%d" % number for number in range(60)}
         assert (everything - finished) - set(calls.finished) == set(), "skipped by the restart"
         assert self.left() == []
@@ -225,5 +225,5 @@ class Processes(FlowCases):
         url, options = self.broker.source(self.topic, None, **(self.broker.short_lease() or {}))
         assert self.elsewhere(HOLDING, url, options).returncode == -signal.SIGKILL
         calls = Calls()
-        self.run(self.flow(calls), until_idle=self.broker.quiet)
+        self.run(self.flow(calls), until_idle=self.broker.quiet + self.broker.unseen)
         assert sorted(calls.finished) == [b"0", b"1", b"2"]
