@@ -23,6 +23,7 @@ from eventflows.errors import (
 from eventflows.policy import RetryPolicy, Settlement, Verdict
 from eventflows.testing import wait_until
 from eventflows.testing.cases import PLENTY, Taken, numbered
+from eventflows.testing.conditions import pass_time
 from servers.gate import refusal
 from sqs_harness import SqsFifoHarness, SqsHarness
 from sqs_use import counts, publish, read, receive
@@ -302,3 +303,28 @@ def test_idle_subscriber_has_one_poll_out(broker: SqsHarness) -> None:
         while time.monotonic() < deadline:
             assert adapter.receive(100, max_bytes=PLENTY, timeout=1.0) == []
         assert len(broker._gate.calls) - before <= 4
+
+
+@pytest.mark.parametrize("receivers", [1, 3])
+def test_as_many_polls_are_out_as_there_are_receivers(broker: SqsHarness, receivers: int) -> None:
+    """While there is work, and room for it, `receivers` says how many calls wait at a time."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(100))
+    out = most = 0
+
+    def rule(queue: str, action: str) -> bool:
+        nonlocal out, most
+        if (queue, action) == (name, "ReceiveMessage"):
+            with broker._gate.lock:
+                out += 1
+                most = max(most, out)
+            pass_time(0.2)
+            with broker._gate.lock:
+                out -= 1
+        return True
+
+    broker._gate.on_call.append(rule)
+    with open_subscriber(broker.source_url(name), receivers=receivers) as adapter:
+        assert len(receive(adapter, 100)) == 100
+    assert most == receivers

@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from eventflows import Delivery, Message, RetryPolicy, subscriber
+from eventflows import Delivery, InvalidMessageError, Message, RetryPolicy, open_publisher, open_subscriber, subscriber
 from eventflows.testing import wait_until
 from eventflows.testing.cases import numbered
 from servers.gate import refusal
 from sqs_harness import ENVIRONMENT, SqsFifoHarness, SqsHarness
-from sqs_use import counts, publish, read, redriven
+from sqs_use import counts, publish, read, read_until, redriven
 
 pytestmark = pytest.mark.broker
 
@@ -102,6 +102,52 @@ def test_a_lone_message_is_deleted_though_no_other_comes(broker: SqsHarness) -> 
         for count in (1, 2, 3):
             publish(broker, name, Message(b"%d" % count))
             wait_until(functools.partial(is_done, count), UP_TO, what="the queue empty again")
+
+
+WAITING = 40
+"""Sends that wait while every call that may be out is out."""
+
+
+@pytest.mark.parametrize(("kind", "at_once"), [("broker", 4), ("fifo", 1)])
+def test_sends_that_wait_share_their_calls(kind: str, at_once: int, request: pytest.FixtureRequest) -> None:
+    """What waits for a call, whoever sent it, goes in tens, a FIFO queue's in order; and each has its own answer."""
+    broker: SqsHarness = request.getfixturevalue(kind)
+    name = broker.fresh()
+    broker.create(name)
+    calls, go = broker._gate.calls, threading.Event()
+    began = calls.count("SendMessageBatch")
+    broker._gate.on_call.append(lambda queue, action: action != "SendMessageBatch" or go.wait(UP_TO))
+    broker.faults(name).fail_message(lambda message: message.body == b"17", InvalidMessageError("injected"))
+    with open_publisher(broker.source_url(name)) as made:
+        sent = []
+        for number in range(at_once):
+            sent.append(made.send([Message(b"first %d" % number, key="k")]))
+            wait_until(lambda: calls.count("SendMessageBatch") == began + len(sent), UP_TO, what="its call")
+        sent += [made.send([Message(b"%d" % number, key="k")]) for number in range(WAITING)]
+        go.set()
+        errors = [one.results(UP_TO)[0].error for one in sent]
+    assert [index - at_once for index, error in enumerate(errors) if error is not None] == [17]
+    assert calls.count("SendMessageBatch") - began == at_once + WAITING // 10
+    wanted = [b"first %d" % number for number in range(at_once)] + [b"%d" % n for n in range(WAITING) if n != 17]
+    bodies = read_until(broker.source_url(name), set(wanted))
+    assert (bodies if kind == "fifo" else sorted(bodies)) == (wanted if kind == "fifo" else sorted(wanted))
+
+
+def test_what_nobody_takes_goes_back_in_tens(broker: SqsHarness) -> None:
+    """Messages that came, and that there was no room for, are shown again together."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(10))
+    with open_subscriber(broker.source_url(name), visibility=3600) as adapter:
+        wait_until(lambda: adapter.receive(10, max_bytes=1, timeout=1.0), UP_TO, what="the first, alone by its bytes")
+        before = len(broker._gate.calls)
+
+        def are_back() -> bool:
+            adapter.receive(0, max_bytes=0, timeout=0.0)
+            return counts(broker, name) == (9, 1)
+
+        wait_until(are_back, UP_TO, what="the others back")
+        assert broker._gate.calls[before:].count("ChangeMessageVisibilityBatch") == 1
 
 
 def test_members_behind_a_failing_head_never_reach_the_redrive_policy_s_queue(fifo: SqsFifoHarness) -> None:

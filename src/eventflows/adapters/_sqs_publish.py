@@ -16,6 +16,7 @@ import attrs
 from eventflows.adapters._split import split
 from eventflows.adapters._sqs_client import installed
 from eventflows.adapters._sqs_errors import of_code, translate
+from eventflows.adapters._sqs_line import BATCH, Line, Part
 from eventflows.adapters._sqs_options import capabilities
 from eventflows.adapters._sqs_place import place_of
 from eventflows.adapters._sqs_queue import Queue, connect
@@ -25,14 +26,12 @@ from eventflows.errors import BrokerError, ClosedError, ConnectionFailedError, I
 from eventflows.message import Message
 from eventflows.protocols import Finding, Location, Pending, PublishResult
 
-BATCH: Final = 10
-"""Entries of one batch. Source: Amazon SQS API reference, SendMessageBatch."""
 AT_ONCE: Final = 4
 DEDUPLICATION: Final = 300.0
 """Seconds for which a FIFO queue remembers an id. Source: Amazon SQS developer guide, exactly-once processing."""
 
-Numbered = tuple[int, Written]
-Answered = list[tuple[int, PublishResult]]
+Lined = tuple[Part, int, Written]
+"""A message, of which part, and its place there."""
 
 
 class SqsPublisher:
@@ -57,20 +56,21 @@ class SqsPublisher:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._queue: Queue | None = None
-        self._threads: Threads | None = None
-        self._going: set[Future[Any]] = set()
+        self._line: Line | None = None
+        self._going: set[Future[None]] = set()
         self._again: dict[str, tuple[int, float]] = {}
 
     def open(self, *, timeout: float = 30.0) -> None:
         """Connect, find the queue, read its limit."""
         self._here()
         queue = connect(self._place, self._options, timeout=timeout)
+        # One call at a time keeps the order of a FIFO queue's groups.
+        threads = Threads(1 if self._place.fifo else AT_ONCE, "eventflows sqs publish")
         with self._lock:
             former, self._queue = self._queue, queue
-            if self._threads is not None:
-                self._threads.close()
-            # One call at a time keeps the order of a FIFO queue's groups.
-            self._threads = Threads(1 if self._place.fifo else AT_ONCE, "eventflows sqs publish")
+            if self._line is not None:
+                self._line.close()
+            self._line = Line(threads, functools.partial(self._deliver, queue))
             self._closed = False
         self.capabilities = attrs.evolve(self.capabilities, max_publish_bytes=queue.largest or MAX_BYTES)
         if former is not None:
@@ -80,103 +80,103 @@ class SqsPublisher:
         if self._pid != os.getpid():
             self._fresh()
 
-    def _opened(self, timeout: float) -> tuple[Queue, Threads]:
+    def _opened(self, timeout: float) -> tuple[Queue, Line]:
         self._here()
         if self._closed:
             raise ClosedError(f"{self._location.text} was closed; open it again, or make a new one.")
-        if self._queue is None or self._threads is None:
+        if self._queue is None or self._line is None:
             self.open(timeout=timeout)
         assert self._queue is not None  # noqa: S101 - for the type checker: open has set both
-        assert self._threads is not None  # noqa: S101
-        return self._queue, self._threads
+        assert self._line is not None  # noqa: S101
+        return self._queue, self._line
 
     def send(self, batch: Sequence[Message]) -> Pending:
         """Start to publish."""
         return self._send(batch, 30.0)
 
     def _send(self, batch: Sequence[Message], timeout: float) -> _Pending:
-        queue, threads = self._opened(timeout)
+        queue, line = self._opened(timeout)
         pending = _Pending(len(batch), self._location.text)
         limit = min(queue.largest or MAX_BYTES, MAX_BYTES)
-        good: list[Numbered] = []
+        good: list[tuple[int, Written]] = []
         for index, message in enumerate(batch):
             written = write(message, fifo=self._place.fifo, limit=limit)
             if isinstance(written, BrokerError):
-                pending.answer([(index, PublishResult(None, written))])
+                pending.answer(index, PublishResult(None, written))
             else:
                 good.append((index, written))
-        parts = [good[part] for part in split([one.size for _, one in good], most=BATCH, most_bytes=MAX_BYTES)]
-        if self._place.fifo:
-            if parts:
-                self._start(threads, pending, good, functools.partial(self._in_order, queue, parts, pending))
-            return pending
-        for part in parts:
-            self._start(threads, pending, part, functools.partial(self._call, queue, part))
+        if self._place.fifo:  # as one, so that nothing comes between
+            parts = [good] if good else []
+        else:
+            parts = [good[part] for part in split([one.size for _, one in good], most=BATCH, most_bytes=MAX_BYTES)]
+        for messages in parts:
+            part = Part(messages, pending.answer)
+            pending.parts.append(part.done)
+            with self._lock:
+                self._going.add(part.done)
+            part.done.add_done_callback(self._going.discard)
+            line.put(part)
         return pending
 
-    def _start(self, threads: Threads, pending: _Pending, part: list[Numbered], call: Any) -> None:  # noqa: ANN401
-        future: Future[Answered] = threads.start(call)
-        pending.expect([index for index, _ in part], future)
-        with self._lock:
-            self._going.add(future)
-        future.add_done_callback(self._going.discard)
+    def _deliver(self, queue: Queue, parts: list[Part]) -> None:
+        """Send parts, in order; in a part of a FIFO queue nothing of a group follows a failure of that group."""
+        lined = [(part, index, written) for part in parts for index, written in part.messages]
+        broken: set[tuple[Part, str | None]] = set()
+        held = ConnectionFailedError(f"{self._location.text}: not sent, since a message before it was not.")
+        for stretch in split([written.size for _, _, written in lined], most=BATCH, most_bytes=MAX_BYTES):
+            kept: list[Lined] = []
+            for one in lined[stretch]:
+                if (one[0], one[2].group) in broken:
+                    one[0].answer(one[1], PublishResult(None, held))
+                else:
+                    kept.append(one)
+            results = self._call(queue, kept) if kept else []
+            if self._place.fifo:
+                self._note_overtaken(kept, results, broken)
+            for (part, index, _), result in zip(kept, results, strict=True):
+                part.answer(index, result)
 
-    def _in_order(self, queue: Queue, parts: list[list[Numbered]], pending: _Pending) -> Answered:
-        """Send parts one after another; nothing of a group follows a failure of that group."""
-        answered: Answered = []
-        broken: set[str | None] = set()
-        for part in parts:
-            kept = [one for one in part if one[1].group not in broken]
-            held = ConnectionFailedError(f"{self._location.text}: not sent, since a message before it was not.")
-            answered += [(index, PublishResult(None, held)) for index, one in part if one.group in broken]
-            for index, one in kept:
-                self._renumber(index, one)
-            results = self._call_or_errors(queue, kept) if kept else []
-            self._note_overtaken(kept, results, broken)
-            answered += results
-            pending.answer(answered)
-        return answered
-
-    def _call_or_errors(self, queue: Queue, part: list[Numbered]) -> Answered:
-        try:
-            return self._call(queue, part)
-        except Exception as error:  # noqa: BLE001 - each message of the call has it as its answer
-            ours = translate(error, self._location.text, "SendMessageBatch")
-            return [(index, PublishResult(None, ours)) for index, _ in part]
-
-    def _note_overtaken(self, part: list[Numbered], results: Answered, broken: set[str | None]) -> None:
-        """Note what the queue took although a message of its group before it failed.
+    def _note_overtaken(
+        self, sent: list[Lined], results: list[PublishResult], broken: set[tuple[Part, str | None]]
+    ) -> None:
+        """Note what the queue took although a message of its group, and its part, before it failed.
 
         Those are sent again, after the one that failed, and then must not count as known already.
         """
-        errors = {index: result.error for index, result in results}
         late = time.monotonic() - DEDUPLICATION
         with self._lock:
             self._again = {id: known for id, known in self._again.items() if known[1] > late} if self._again else {}
-            for index, one in part:
-                error = errors[index]
+            for (part, _, one), result in zip(sent, results, strict=True):
+                error = result.error
                 if error is not None:
                     if error.retryable:
-                        broken.add(one.group)
-                elif one.group in broken:
+                        broken.add((part, one.group))
+                elif (part, one.group) in broken:
                     plain = one.entry["MessageDeduplicationId"].partition("~")[0]
                     self._again[plain] = (self._again.get(plain, (0, 0.0))[0] + 1, time.monotonic())
 
-    def _renumber(self, index: int, one: Written) -> None:
+    def _renumber(self, one: Written) -> None:
         plain = one.entry["MessageDeduplicationId"]
         if plain in self._again:
             one.entry["MessageDeduplicationId"] = f"{plain[:110]}~{self._again[plain][0]}"
 
-    def _call(self, queue: Queue, part: list[Numbered]) -> Answered:
-        entries = [{"Id": str(number), **one.entry} for number, (_, one) in enumerate(part)]
-        response = queue.client.send_message_batch(QueueUrl=queue.url, Entries=entries)
-        results: dict[int, PublishResult] = {}
+    def _call(self, queue: Queue, sent: list[Lined]) -> list[PublishResult]:
+        """Make one call; when it fails, each message has that as its answer."""
+        if self._place.fifo:
+            for _, _, one in sent:
+                self._renumber(one)
+        entries = [{"Id": str(number), **one.entry} for number, (_, _, one) in enumerate(sent)]
+        try:
+            response = queue.client.send_message_batch(QueueUrl=queue.url, Entries=entries)
+        except Exception as error:  # noqa: BLE001 - it is the answer
+            return [PublishResult(None, translate(error, self._location.text, "SendMessageBatch"))] * len(sent)
+        unknown = OutcomeUnknownError(f"{self._location.text}: the answer leaves a message out. It is sent again.")
+        results = [PublishResult(None, unknown)] * len(sent)
         for done in response.get("Successful", ()):
             results[int(done["Id"])] = PublishResult(str(done["MessageId"]), None)
         for failed in response.get("Failed", ()):
             results[int(failed["Id"])] = PublishResult(None, self._refused(failed))
-        unknown = OutcomeUnknownError(f"{self._location.text}: the answer leaves a message out. It is sent again.")
-        return [(index, results.get(number, PublishResult(None, unknown))) for number, (index, _) in enumerate(part)]
+        return results
 
     def _refused(self, failed: Mapping[str, Any]) -> BrokerError:
         own = bool(failed.get("SenderFault", True))
@@ -216,12 +216,12 @@ class SqsPublisher:
         with self._lock:
             self._closed = True
             queue, self._queue = self._queue, None
-            threads, self._threads = self._threads, None
+            line, self._line = self._line, None
             going = list(self._going)
-        if queue is None or threads is None:
+        if queue is None or line is None:
             return
         until(going, deadline)
-        threads.close()
+        line.close()
         queue.client.close()
 
     def __repr__(self) -> str:
@@ -251,25 +251,15 @@ class _Pending:
     def __init__(self, count: int, place: str) -> None:
         self._place = place
         self._answers: list[PublishResult | None] = [None] * count
-        self._parts: list[tuple[list[int], Future[Answered]]] = []
+        self.parts: list[Future[None]] = []
+        """Their ends."""
 
-    def expect(self, indices: list[int], future: Future[Answered]) -> None:
-        """Take a call that will answer for some messages."""
-        self._parts.append((indices, future))
-
-    def answer(self, answered: Answered) -> None:
-        """Note answers; from any thread."""
-        for index, result in answered:
-            self._answers[index] = result
+    def answer(self, index: int, result: PublishResult) -> None:
+        """Note an answer; from any thread."""
+        self._answers[index] = result
 
     def results(self, timeout: float) -> list[PublishResult]:
         """Wait for the answers; without one in time the outcome is unknown."""
-        outcomes = until([future for _, future in self._parts], time.monotonic() + timeout)
-        for (indices, _), outcome in zip(self._parts, outcomes, strict=True):
-            if isinstance(outcome, list):
-                self.answer(outcome)
-            elif isinstance(outcome, BaseException):
-                error = translate(outcome, self._place, "SendMessageBatch")
-                self.answer([(index, PublishResult(None, error)) for index in indices])
+        until(self.parts, time.monotonic() + timeout)
         late = OutcomeUnknownError(f"{self._place}: not answered within {timeout:g} s. It is sent again.")
         return [PublishResult(None, late) if one is None else one for one in self._answers]
