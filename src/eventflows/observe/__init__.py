@@ -53,8 +53,8 @@ class Observer:
     def discarded(self, *, flow: str, delivery: Delivery, count: int, reason: str) -> None:
         """So many outputs of a delivery were not published, because it is not ours any more."""
 
-    def lease_lost(self, *, flow: str, delivery: Delivery) -> None:
-        """The broker took a delivery back; it comes again."""
+    def lease_lost(self, *, flow: str, deliveries: Sequence[Delivery]) -> None:
+        """The broker took deliveries back, as was found out at one time; they come again."""
 
     def lane_lost(self, *, flow: str, lane: Lane) -> None:
         """A claim ended; what was held of it comes again, elsewhere perhaps."""

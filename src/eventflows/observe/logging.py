@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 import weakref
+from collections.abc import Sequence
 from typing import Final
 
 from eventflows.errors import CodecError, EventflowsError, Reject
@@ -73,11 +74,16 @@ class LoggingObserver(Observer):
                 flow, delivery.position, lane.name, reason,
             )  # fmt: skip
 
-    def lease_lost(self, *, flow: str, delivery: Delivery) -> None:
-        """Log at WARNING."""
-        _log.warning(
-            "flow %s: the lease of %s at %s was lost; it comes again.", flow, delivery.source, delivery.position
-        )
+    def lease_lost(self, *, flow: str, deliveries: Sequence[Delivery]) -> None:
+        """Log at WARNING, in one line."""
+        first, more = deliveries[0], len(deliveries) - 1
+        if more:
+            _log.warning(
+                "flow %s: the leases of %d messages of %s were lost, that at %s the first; they come again.",
+                flow, more + 1, first.source, first.position,
+            )  # fmt: skip
+        else:
+            _log.warning("flow %s: the lease of %s at %s was lost; it comes again.", flow, first.source, first.position)
 
     def lane_lost(self, *, flow: str, lane: Lane) -> None:
         """Log at INFO."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from eventflows.message import Chunk, Lane
+from eventflows.message import Chunk, Delivery, Lane
+from eventflows.observe import Observers
 from eventflows.runner.held import GONE, Held
 
 
@@ -69,3 +70,29 @@ class Hands:
         for held in self:
             if not held.acked:
                 self.drop(held)
+
+
+class TakenBack:
+    """Deliveries that the broker took back: they leave the hands at once, and are told of together.
+
+    Args:
+        hands: That they leave.
+        observers: Told.
+    """
+
+    def __init__(self, hands: Hands, observers: Observers) -> None:
+        self._hands = hands
+        self._observers = observers
+        self._untold: list[Delivery] = []
+
+    def add(self, held: Held, index: int) -> None:
+        """Let one go."""
+        if not held.lost and held.state[index] != GONE:
+            self._hands.leave(held, index, index + 1)
+            self._untold.append(held.chunk[index])
+
+    def tell(self) -> None:
+        """Tell of those that left since the last time."""
+        if self._untold:
+            untold, self._untold = self._untold, []
+            self._observers.tell("lease_lost", deliveries=untold)

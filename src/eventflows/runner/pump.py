@@ -20,7 +20,7 @@ from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Expiring, Subscriber
 from eventflows.runner.dispatch import STUCK_SECONDS, Dispatch
 from eventflows.runner.failures import Failures, destination_refuses, last_word_refused
-from eventflows.runner.hands import Hands
+from eventflows.runner.hands import Hands, TakenBack
 from eventflows.runner.held import GONE, SENDING, WAITING, Held, Span
 from eventflows.runner.inbox import Inbox
 from eventflows.runner.leases import Leases
@@ -85,9 +85,10 @@ class Pump:
         self._hands = Hands(self._lane_gone)
         self._order = plan.order or ("none" if subscriber.capabilities.ordering == "none" else "key")
         self._dispatch = Dispatch(workers, self._order, batch=plan.batch, batch_wait=plan.batch_wait)
-        self._leases = Leases(self._lost, plan.clock)
+        self._taken_back = TakenBack(self._hands, observers)
+        self._leases = Leases(self._taken_back.add, plan.clock)
         self._transactions = outbox if isinstance(outbox, Transactions) else None
-        self._settling = settling_for(outbox, gone=self._gone, lost=self._lost, failed=self._unsettled)
+        self._settling = settling_for(outbox, gone=self._gone, lost=self._taken_back.add, failed=self._unsettled)
         self._failures = Failures(
             plan,
             subscriber.capabilities,
@@ -145,6 +146,8 @@ class Pump:
             self._wait = 0.0
         except BrokerError as error:
             self._trouble(error)
+        finally:
+            self._taken_back.tell()
 
     def hand_back(self) -> None:
         """Give back what no worker has begun, where the broker takes it back at once."""
@@ -173,8 +176,9 @@ class Pump:
         self._settling.say(Verdict.RELEASE, left)
         self._settling.settle(self._subscriber)
         failures = self._subscriber.flush(timeout=10.0)
-        for failure in failures:
-            self._observers.tell("lease_lost", delivery=failure.delivery)
+        self._taken_back.tell()
+        if failures:
+            self._observers.tell("lease_lost", deliveries=[failure.delivery for failure in failures])
 
     def _check_end(self, now: float) -> None:
         if self._limit is not None and self._tally.finished >= self._limit:
@@ -267,7 +271,7 @@ class Pump:
         whole = Settlement(verdict=Verdict.ACK, spans=[(held.chunk, slice(0, held.left))])
         where = {id(held.chunk[index]): index for index in range(held.left)}
         for failure in self._subscriber.settle([whole], durable=True):
-            self._lost(held, where[id(failure.delivery)])  # it comes again, so it must not run now
+            self._taken_back.add(held, where[id(failure.delivery)])  # it comes again, so it must not run now
         held.acked = True
         for start, stop in list(held.stretches(WAITING)):
             self._dispatch.add(held, start, stop)
@@ -370,12 +374,6 @@ class Pump:
         elif verdict is Verdict.RELEASE:
             self._tally.released += count
         self._observers.tell("settled", verdict=verdict, count=count)
-
-    def _lost(self, held: Held, index: int) -> None:
-        if held.lost or held.state[index] == GONE:
-            return
-        self._hands.leave(held, index, index + 1)
-        self._observers.tell("lease_lost", delivery=held.chunk[index])
 
     def _unsettled(self, held: Held, index: int, error: BrokerError) -> None:
         delivery = held.chunk[index]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ class Discards(Observer):
         self.count = 0
         self.lost = threading.Event()
 
-    def lease_lost(self, *, flow: str, delivery: Delivery) -> None:
+    def lease_lost(self, *, flow: str, deliveries: Sequence[Delivery]) -> None:
         """Note that the flow knows."""
         self.lost.set()
 

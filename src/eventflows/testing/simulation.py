@@ -288,9 +288,9 @@ class _Notes(Observer):
         """Count them."""
         self.discards += count
 
-    def lease_lost(self, *, flow: str, delivery: Delivery) -> None:
-        """Count it."""
-        self.lost += 1
+    def lease_lost(self, *, flow: str, deliveries: Sequence[Delivery]) -> None:
+        """Count them."""
+        self.lost += len(deliveries)
 
     def lane_lost(self, *, flow: str, lane: Lane) -> None:
         """Count it."""
