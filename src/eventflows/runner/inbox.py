@@ -17,6 +17,8 @@ class Inbox:
         self._events: deque[Report | Event] = deque()
         self._bell = threading.Event()
         self._rung = False
+        self.stopping = False
+        """Whether the run is to end, soon or at once."""
         self._wake: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
@@ -36,6 +38,11 @@ class Inbox:
         wake = self._wake
         if wake is not None:
             wake()
+
+    def stop(self) -> None:
+        """Ring for the end of the run."""
+        self.stopping = True
+        self.ring()
 
     def take(self) -> list[Report | Event]:
         """Give all that is there."""

@@ -104,7 +104,7 @@ class Runner:
     def stop(self) -> None:
         """Drain: take no more, finish what runs, settle, hand back the rest, close. From any thread."""
         self._stop.set()
-        self._inbox.ring()
+        self._inbox.stop()
 
     def hurry(self) -> None:
         """Do not wait for what runs."""

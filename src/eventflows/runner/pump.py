@@ -14,7 +14,7 @@ from eventflows.errors import (
     ThrottledError,
     WorkerLostError,
 )
-from eventflows.message import Chunk, Lane
+from eventflows.message import Chunk
 from eventflows.observe import Observers
 from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Expiring, Subscriber
@@ -37,6 +37,8 @@ IDLE: Final = 1.0
 DEFAULT_BYTES: Final = 64 * 1024 * 1024
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
+DRAIN_WAIT: Final = 1.0
+"""Seconds between attempts to say the last words, at most, to a source that is gone."""
 SETTLE_PAUSES: Final = (0.02, 0.1, 0.5)
 """Seconds between attempts to settle, before the subscriber is opened again."""
 
@@ -82,7 +84,7 @@ class Pump:
         self._inbox = inbox
         self._limit = limit
         self._until_idle = until_idle
-        self._hands = Hands(self._lane_gone)
+        self._hands = Hands(lambda lane: observers.tell("lane_lost", lane=lane))
         self._order = plan.order or ("none" if subscriber.capabilities.ordering == "none" else "key")
         self._dispatch = Dispatch(workers, self._order, batch=plan.batch, batch_wait=plan.batch_wait)
         self._taken_back = TakenBack(self._hands, observers)
@@ -351,9 +353,6 @@ class Pump:
                 self._failures.copied(parcel.held, parcel.start)
             self._settling.confirmed((parcel.held, parcel.start, parcel.stop))
 
-    def _lane_gone(self, lane: Lane) -> None:
-        self._observers.tell("lane_lost", lane=lane)
-
     def _fenced(self, held: Held) -> bool:
         """Say whether a chunk is not ours any more; what waits of it is forgotten the first time."""
         before = held.lost
@@ -392,13 +391,15 @@ class Pump:
                 return
             self._wait = min(max(self._wait * 2, FIRST_WAIT), LONGEST_WAIT)
             delay = max(self._wait * (0.5 + self._plan.luck() / 2), error.retry_after or 0.0)
+            delay = min(delay, DRAIN_WAIT) if self.draining else delay
             self._observers.tell("reconnecting", place=self._plan.source, error=error, delay=delay)
             if opened and self._outlived(error):
                 self._pass_time(min(delay, self._leases.next_due() - self._clock.now()))
                 return
             self._lose_all()
-            self._pass_time(delay)
-            if self.draining:
+            if not self.draining:
+                self._pass_time(delay)
+            if self.draining or self._inbox.stopping:
                 return
             try:
                 self._subscriber.open()
@@ -412,8 +413,9 @@ class Pump:
         return stateless or isinstance(error, ThrottledError)
 
     def _pass_time(self, delay: float) -> None:
-        until = self._clock.now() + delay
-        while not self.draining and (left := until - self._clock.now()) > 0:
+        """Let time pass, and hear what is posted; a stop ends it, unless it drains already."""
+        until, drains = self._clock.now() + delay, self.draining
+        while (drains or not (self.draining or self._inbox.stopping)) and (left := until - self._clock.now()) > 0:
             for event in self._inbox.take():
                 self._handle(event)
             self._inbox.wait(left)
