@@ -165,6 +165,26 @@ def test_lease_of_twelve_hours_is_granted_to_the_end(gate: Gate) -> None:
     assert 43_000 < asked[0]["VisibilityTimeout"] < 43_200
 
 
+def test_lease_is_not_renewed_when_its_twelve_hours_are_over(gate: Gate) -> None:
+    """The service would refuse it: nothing is asked, and what is left of the lease is said."""
+    made = boto3.client("sqs", endpoint_url=moto().endpoint, region_name="us-east-1")
+    name = f"long-{os.urandom(4).hex()}"
+    made.create_queue(QueueName=name)
+    made.close()
+    url = f"sqs://us-east-1/{name}?endpoint={gate.endpoint}"
+    publish(url, 2)
+    with open_subscriber(url) as adapter:
+        held = [chunk[0] for _ in range(2) for chunk in adapter.receive(1, max_bytes=1 << 20, timeout=5.0)]
+        adapter._holding.entry(held[0]).received -= 43_200  # type: ignore[attr-defined]
+        before, ends = len(gate.asked), [one.lease_until for one in held]
+        results = adapter.extend(held, 3600)
+    asked = [entry for one in gate.asked[before:] for entry in one.get("Entries", ()) if entry["VisibilityTimeout"]]
+    assert [(one.error, one.until == end) for one, end in zip(results, ends, strict=True)] == [
+        (None, True), (None, False),
+    ]  # fmt: skip
+    assert len(asked) == 1
+
+
 def test_profile_gives_the_credentials(gate: Gate, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`profile=` wins over the environment's keys."""
     (tmp_path / "config").write_text(

@@ -263,10 +263,40 @@ def test_stop_under_load_releases_what_was_not_begun(broker: SqsHarness) -> None
     with apply.running():
         assert begun.wait(UP_TO)
         assert counts(broker, name)[1] > 1
+        before = len(broker._gate.asked)
         apply.stop()
         wait_until(lambda: counts(broker, name) == (199, 1), UP_TO, what="all but the one at work back in the queue")
+        released = [entry for one in broker._gate.asked[before:] for entry in one.get("Entries", ())]
         go.set()
     assert (len(seen), counts(broker, name)) == (1, (199, 0))
+    assert {entry["VisibilityTimeout"] for entry in released} == {0}
+
+
+def test_stop_releases_nothing_into_a_poll_that_is_out(broker: SqsHarness) -> None:
+    """What is released costs one receive, not a second one by the poll of the flow that ends."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, *numbered(3))
+    begun, go = threading.Event(), threading.Event()
+
+    def polls() -> int:
+        return broker._gate.calls[before:].count("ReceiveMessage")
+
+    @subscriber(broker.source_url(name), visibility=3600)
+    def apply(input: bytes) -> None:
+        begun.set()
+        go.wait(UP_TO)
+
+    before = len(broker._gate.calls)
+    with apply.running():
+        assert begun.wait(UP_TO)
+        wait_until(lambda: counts(broker, name) == (0, 3), UP_TO, what="all three held")
+        so_far = polls()
+        wait_until(lambda: polls() > so_far, UP_TO, what="a poll that has just begun")
+        apply.stop()
+        wait_until(lambda: counts(broker, name) == (2, 1), UP_TO, what="two of them back")
+        go.set()
+    assert [one.attempt for one in read(broker.source_url(name), 2)] == [2, 2]
 
 
 def test_foreign_attributes_of_every_type_arrive(broker: SqsHarness) -> None:
