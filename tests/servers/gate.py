@@ -208,7 +208,7 @@ _CODE_OF: Mapping[type[BrokerError], str] = {
     ThrottledError: "RequestThrottled",
     TooLargeError: "MessageTooLong",
 }
-_THEIR_FAULT = ("InternalError", "RequestThrottled", "RequestTimeout", "ThrottlingException")
+_THEIR_FAULT = ("InternalError", "RequestThrottled", "RequestTimeout", "ThrottlingException", "NewAndTheirs")
 
 
 def _code_of(error: BrokerError) -> str:

@@ -40,20 +40,23 @@ def say(adapter: Any, taken: Sequence[Taken], verdict: Verdict = Verdict.ACK) ->
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
+    ("code", "kind", "again"),
     [
-        ("InternalError", BrokerError), ("ThrottlingException", ThrottledError),
-        ("AccessDenied", PermissionDeniedError), ("InvalidMessageContents", InvalidMessageError),
+        ("InternalError", BrokerError, True), ("ThrottlingException", ThrottledError, True),
+        ("AccessDenied", PermissionDeniedError, False), ("InvalidMessageContents", InvalidMessageError, False),
+        ("NewAndOurs", InvalidMessageError, False), ("NewAndTheirs", BrokerError, True),
     ],
 )  # fmt: skip
-def test_one_entry_that_is_refused_fails_alone(broker: SqsHarness, code: str, kind: type[BrokerError]) -> None:
-    """Of a batch of ten, the one that the service refuses has its error, by its kind; the others are in."""
+def test_one_entry_that_is_refused_fails_alone(
+    broker: SqsHarness, code: str, kind: type[BrokerError], again: bool
+) -> None:
+    """Of ten, the one that the service refuses has its error, worth trying again or not; the others are in."""
     name = broker.fresh()
     broker.create(name)
     broker._gate.on_entry.append(lambda action, entry: code if entry.get("MessageBody") == "4" else None)
     with open_publisher(broker.source_url(name)) as made:
         errors = [one.error for one in made.publish(numbered(10))]
-    assert [type(error) for error in errors if error is not None] == [kind]
+    assert [(type(error), error.retryable) for error in errors if error is not None] == [(kind, again)]
     assert errors[4] is not None
     assert len(read(broker.source_url(name), 9)) == 9
 

@@ -11,11 +11,12 @@ import time
 import pytest
 
 from eventflows import Delivery, InvalidMessageError, Message, RetryPolicy, open_publisher, open_subscriber, subscriber
+from eventflows.policy import Settlement, Verdict
 from eventflows.testing import wait_until
 from eventflows.testing.cases import numbered
 from servers.gate import refusal
 from sqs_harness import ENVIRONMENT, SqsFifoHarness, SqsHarness
-from sqs_use import counts, publish, read, read_until, redriven
+from sqs_use import counts, publish, read, read_until, receive, redriven
 
 pytestmark = pytest.mark.broker
 
@@ -148,6 +149,36 @@ def test_what_nobody_takes_goes_back_in_tens(broker: SqsHarness) -> None:
 
         wait_until(are_back, UP_TO, what="the others back")
         assert broker._gate.calls[before:].count("ChangeMessageVisibilityBatch") == 1
+
+
+@pytest.mark.parametrize(("options", "seconds"), [({}, 60), ({"visibility": 7}, 7)])
+def test_lease_has_the_length_that_is_asked_for(broker: SqsHarness, options: dict[str, int], seconds: int) -> None:
+    """Each receive says it, whatever the queue's own is; where nobody says it, it is a minute."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, Message(b"x"))
+    before = len(broker._gate.asked)
+    with open_subscriber(broker.source_url(name), **options) as adapter:
+        [one] = receive(adapter)
+        left = one.delivery.lease_until - time.monotonic()  # type: ignore[operator]
+    asked = [one["VisibilityTimeout"] for one in broker._gate.asked[before:] if "WaitTimeSeconds" in one]
+    assert (set(asked), seconds * 0.8 < left < seconds) == ({seconds}, True)
+
+
+@pytest.mark.parametrize("how", ["settle", "close"])
+def test_group_goes_back_last_first(fifo: SqsFifoHarness, how: str) -> None:
+    """The head of a message group is shown when nothing behind it can overtake it."""
+    name = fifo.fresh()
+    fifo.create(name)
+    publish(fifo, name, *(Message(b"%d" % number, key="one") for number in range(4)))
+    with open_subscriber(fifo.source_url(name)) as adapter:
+        taken = receive(adapter, 4)
+        handles = [one.delivery.native["ReceiptHandle"] for one in taken]  # type: ignore[index]
+        before = len(fifo._gate.asked)
+        if how == "settle":
+            adapter.settle([Settlement(verdict=Verdict.RELEASE, spans=[one.span for one in taken])])
+    shown = [entry["ReceiptHandle"] for one in fifo._gate.asked[before:] for entry in one.get("Entries", ())]
+    assert shown == handles[::-1]
 
 
 def test_members_behind_a_failing_head_never_reach_the_redrive_policy_s_queue(fifo: SqsFifoHarness) -> None:
