@@ -7,7 +7,7 @@ import datetime
 import pytest
 from azure.eventhub import EventData
 
-from eventflows import open_subscriber
+from eventflows import open_publisher, open_subscriber
 from eventflows.errors import BrokerError, ConfigError
 from eventflows.protocols import Browsable
 from eventflows.testing.cases import PLENTY
@@ -72,6 +72,25 @@ def test_new_group_at_the_end_gets_what_comes_later(broker: EventHubsHarness, na
         wait_until(lambda: len(readers) == 1, UP_TO, what="a reader")
         publish(broker, name, *to(0, b"later"))
         assert bodies(take(made, 1)) == [b"later"]
+
+
+def test_member_is_ready_when_its_links_are_open(broker: EventHubsHarness, name: str) -> None:
+    """What is published from then on comes, though the group begins at the end."""
+    with open_publisher(broker.source_url(name)) as source, reading(broker, name, from_="newest") as made:
+        wait_until(lambda: made.ready, UP_TO, what="the member ready")
+        source.publish([*to(0, b"0"), *to(1, b"1")])
+        assert bodies(take(made, 2)) == [b"0", b"1"]
+
+
+def test_member_is_not_ready_while_its_links_do_not_open(broker: EventHubsHarness, name: str) -> None:
+    """That its partitions are assigned is not enough."""
+    broker._server.freeze("open", f"{name}/ConsumerGroups")
+    with reading(broker, name) as made:
+        wait_until(lambda: made._member.claims, UP_TO, what="a claim")  # type: ignore[attr-defined]
+        assert not made.ready
+        broker._server.thaw("open")
+        made.open()
+        wait_until(lambda: made.ready, UP_TO, what="the member ready")
 
 
 def test_group_with_a_position_goes_on_there_whatever_it_is_told(broker: EventHubsHarness, name: str) -> None:

@@ -44,6 +44,8 @@ class Claim:
         """The same, at the last turn of the watch."""
         self.owed: int | None = None
         """The last number that the partition had at the last turn of the watch; None: it was not asked."""
+        self.linked = False
+        """Whether its reader's link is open: an event that is published from now on will come."""
         self.lane = Lane(f"{key['eventhub_name']}/{self.partition}")
         self.waiting: deque[tuple[Event, bytes]] = deque()
         self.space = asyncio.Event()

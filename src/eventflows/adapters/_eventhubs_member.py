@@ -26,6 +26,9 @@ from eventflows.errors import ConnectionFailedError, EventflowsError
 PREFETCH: Final = 600
 """Events that the client fetches ahead for each partition; it asks for more when it has read all, so few cost time."""
 
+LINKING: Final = 0.02
+"""Seconds between two looks whether a link is open; it takes half a second, as a rule."""
+
 
 class Member:
     """A member of a consumer group.
@@ -140,6 +143,16 @@ class Member:
         except Exception as error:  # noqa: BLE001 - the client reads from where it was told; the flow hears of it
             self.fail(error, "checkpoint")
         self.begin(key, checkpoint, owner, attempt)
+        self._tasks.append(asyncio.ensure_future(self._await_link(self.claims[context.partition_id])))
+
+    async def _await_link(self, claim: Claim) -> None:
+        """Note when the link of a claim's reader, made just before the claim, is open; the client tells nobody."""
+        readers = [one._consumers.get(claim.partition) for one in self.client._event_processors.values()]
+        while not claim.lane.lost and not any(one.running for one in readers if one is not None):  # noqa: ASYNC110
+            await asyncio.sleep(LINKING)
+        with self.came:
+            claim.linked = True
+            self._say()
 
     def begin(self, key: dict[str, str], checkpoint: dict[str, Any] | None, owner: str | None, attempt: int) -> None:
         """Begin a claim, in place of the one before; from any thread."""
@@ -148,6 +161,7 @@ class Member:
             claim.heard = claim.heard_before = _position(checkpoint)
         with self.came:
             before = self.claims.get(claim.partition)
+            claim.linked = before is not None and before.linked
             self.claims[claim.partition] = claim
             self._say()
         if before is not None:

@@ -64,7 +64,8 @@ class EventHubsSubscriber:
 
     def _claims_changed(self, member: Member) -> None:
         if member is self._member:
-            self.ready = bool(member.claims)
+            claims = member.claims.values()
+            self.ready = bool(claims) and all([claim.linked for claim in claims])
 
     # Opening and closing.
 
