@@ -87,6 +87,7 @@ class Cbs(Node):
         why = why_not(self._broker, str(asked["body"]))
         if why is None:
             link.session.connection.tokens.add(str(asked["values"].get("name", "")))
+            link.session.connection.claims.add(self._broker.claims.get(key_name(str(asked["body"])), ""))
         code, text = (202, "Accepted") if why is None else (401, why)
         reply(link, asked, {"status-code": Int(code), "status-description": text})
 
@@ -96,7 +97,7 @@ def why_not(broker: Broker, token: str) -> str | None:
     if not token.startswith("SharedAccessSignature "):
         return None if token == broker.bearer else "InvalidToken: the bearer token is not known here."
     parts = {name: values[0] for name, values in parse_qs(token.partition(" ")[2]).items()}
-    key = broker.keys.get(parts.get("skn", ""))
+    key = broker.keys.get(key_name(token))
     if key is None:
         return "InvalidSignature: no such key."
     if float(parts.get("se", "0")) < time.time():
@@ -104,3 +105,8 @@ def why_not(broker: Broker, token: str) -> str | None:
     signed = f"{quote_plus(parts.get('sr', ''))}\n{parts['se']}".encode()
     right = base64.b64encode(hmac.new(key.encode(), signed, hashlib.sha256).digest()).decode()
     return None if hmac.compare_digest(right, parts.get("sig", "")) else "InvalidSignature: the signature is wrong."
+
+
+def key_name(token: str) -> str:
+    """Give the name of the key that signed a token; empty: none did."""
+    return parse_qs(token.partition(" ")[2]).get("skn", [""])[0]

@@ -40,6 +40,8 @@ class Connection:
         self.host = ""
         self.max_frame = MAX_FRAME
         self.tokens: set[str] = set()
+        self.claims: set[str] = set()
+        """What the tokens allow; an empty one allows everything."""
         """What `$cbs` let it use."""
         self._heart: asyncio.TimerHandle | None = None
 

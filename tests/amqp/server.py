@@ -45,6 +45,8 @@ class Broker:
         self.keys = {KEY_NAME: KEY}
         self.managers = {KEY_NAME}
         """Keys that may manage, too."""
+        self.claims: dict[str, str] = {}
+        """What a key may do, by its name: `Listen` or `Send`; one that is not here may do both."""
         self.bearer = "a-bearer-token"
         self.faults = Faults()
 
@@ -67,6 +69,10 @@ class Broker:
         refused = self.faults.meets("open", name)
         if refused is None and not link.session.connection.tokens:
             refused = "amqp:unauthorized-access", "No token was shown for this."
+        if refused is None and "$management" not in path:
+            needed = "Listen" if link.sends else "Send"
+            if not link.session.connection.claims & {needed, ""}:
+                refused = "amqp:unauthorized-access", f"Unauthorized access. '{needed}' claim(s) are required."
         if refused is not None:
             link.refuse(*refused)
             return

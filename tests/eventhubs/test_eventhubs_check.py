@@ -91,6 +91,35 @@ def test_check_of_a_destination_says_what_it_takes(broker: EventHubsHarness) -> 
     assert (found.level, "1048576" in found.text) == ("ok", True)
 
 
+def key_of(broker: EventHubsHarness, claim: str) -> Secret:
+    """Make a key that may do one thing only; gives its connection string."""
+    server = broker._server
+    server.call(lambda: server.broker.keys.update({claim: KEY}))
+    server.call(lambda: server.broker.claims.update({claim: claim}))
+    return Secret(server.connection_string_of(claim, KEY))
+
+
+def test_check_names_the_right_to_listen(broker: EventHubsHarness) -> None:
+    """A key that may only send is let in, and reads no partition."""
+    found = findings(broker, broker.source_url(hub(broker)), connection_string=key_of(broker, "Send"))
+    assert levels(found) == ["ok", "ok", "error", "ok"], found
+    assert ("Listen" in found[2].fix, "Data Receiver" in found[2].fix) == (True, True)
+
+
+def test_check_names_the_right_to_send(broker: EventHubsHarness) -> None:
+    """A key that may only listen writes nothing; the place is said once."""
+    made = open_publisher(broker.source_url(hub(broker)), connection_string=key_of(broker, "Listen"))
+    [found] = made.check()  # type: ignore[attr-defined]
+    assert (found.level, "Send" in found.fix, "Data Sender" in found.fix) == ("error", True, True)
+    assert found.text.count("eventhubs://") == 1
+
+
+def test_check_of_a_destination_names_a_missing_hub(broker: EventHubsHarness) -> None:
+    """With what to do about it."""
+    [found] = open_publisher(broker.missing_url("destination")).check()  # type: ignore[attr-defined]
+    assert (found.level, "Create" in found.fix) == ("error", True)
+
+
 # Credentials.
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from amqp import AzureServer
+from amqp.server import KEY
 from eventflows import Message, Secret
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.policy import Settlement, Verdict
@@ -22,6 +23,8 @@ def azure() -> Iterator[AzureServer]:
         server.queue("plain")
         server.queue("ordered", sessions=True)
         server.queue("full")
+        server.call(lambda: server.broker.keys.update(listens=KEY, sends=KEY))
+        server.call(lambda: server.broker.claims.update(listens="Listen", sends="Send"))
         yield server
 
 
@@ -80,3 +83,48 @@ def test_dead_letters_that_wait_are_a_warning(azure: AzureServer) -> None:
         [chunk] = subscriber.receive(1, max_bytes=1000, timeout=10)
         subscriber.settle([Settlement(verdict=Verdict.DEAD_LETTER, spans=[(chunk, slice(0, 1))], reason="no good")])
     assert [level for level, _ in found(azure, "full")] == ["ok", "ok", "warning"]
+
+
+def test_a_key_that_may_not_listen_is_told(azure: AzureServer) -> None:
+    """With the right that is missing, by both of its names."""
+    [(level, text)] = found(azure, "plain", {"connection_string": Secret(azure.connection_string_of("sends", KEY))})
+    assert (level, "Listen" in text, "Data Receiver" in text, KEY in text) == ("error", True, True, False)
+
+
+# Destinations.
+
+
+def written(azure: AzureServer, name: str, key: str = "sends", value: str = KEY) -> tuple[str, str, str]:
+    """Check a destination; gives level, text and fix of the one finding."""
+    secret = Secret(azure.connection_string_of(key, value))
+    made = open_publisher(f"servicebus://{azure.host}/{name}", connection_string=secret)
+    assert isinstance(made, Checkable)
+    [one] = made.check()
+    return one.level, one.text, one.fix
+
+
+def test_a_destination_is_found_well_when_it_can_be_written(azure: AzureServer) -> None:
+    """It says how large a message may be; and leaves nothing there."""
+    before = azure.counts("plain")
+    level, text, _ = written(azure, "plain")
+    assert (level, "bytes" in text, azure.counts("plain") == before) == ("ok", True, True)
+
+
+def test_a_key_that_may_not_send_is_told(azure: AzureServer) -> None:
+    """With the right that is missing, by both of its names; the place is said once."""
+    level, text, fix = written(azure, "plain", "listens")
+    assert (level, "Send" in fix, "Data Sender" in fix, KEY in text + fix) == ("error", True, True, False)
+    assert text.count("servicebus://") == 1
+
+
+def test_a_missing_destination_is_told(azure: AzureServer) -> None:
+    """With what to do about it."""
+    level, text, fix = written(azure, "nobody-made-this")
+    assert (level, "nobody-made-this" in text, "Create the queue" in fix) == ("error", True, True)
+
+
+def test_wrong_credentials_of_a_destination_are_told_without_them(azure: AzureServer) -> None:
+    """The finding names the option, and shows nothing of it."""
+    key = "YS1rZXktdGhhdC1pcy13cm9uZw=="
+    level, text, fix = written(azure, "plain", "sends", key)
+    assert (level, "connection_string" in fix, key in text + fix) == ("error", True, False)

@@ -12,7 +12,7 @@ from eventflows import CapabilityError, Message, open_subscriber, subscriber
 from eventflows.errors import BrokerError, ConnectionFailedError, HaltedError, TooLargeError
 from eventflows.policy import RetryPolicy, Settlement, Verdict
 from eventflows.testing.cases import PLENTY, Taken
-from sqs_harness import SqsHarness
+from sqs_harness import SqsFifoHarness, SqsHarness
 from sqs_use import counts, publish, read, receive, redriven
 
 pytestmark = pytest.mark.broker
@@ -79,6 +79,18 @@ def test_copy_is_sent_once_when_only_the_delete_fails(broker: SqsHarness) -> Non
         assert bury(adapter, taken) == []
     assert [one.message.body for one in read(broker.source_url(dead))] == [b"bad"]
     assert (counts(broker, dead), counts(broker, name)) == ((0, 0), (0, 0))
+
+
+def test_message_of_an_id_that_is_among_the_dead_has_a_copy_of_its_own(fifo: SqsFifoHarness) -> None:
+    """Two messages of one id, the second sent when the first was forgotten, are two dead letters on FIFO, too."""
+    name, dead = redriven(fifo)
+    fifo._direct.send_message(
+        QueueUrl=fifo.direct_url(dead), MessageBody="earlier", MessageGroupId="k", MessageDeduplicationId="i-1"
+    )
+    publish(fifo, name, Message(b"bad", key="k", id="i-1"))
+    with open_subscriber(fifo.source_url(name)) as adapter:
+        assert bury(adapter, receive(adapter)) == []
+    assert counts(fifo, dead) == (2, 0)
 
 
 def test_copy_that_is_too_large_gives_up_its_error_first(broker: SqsHarness) -> None:

@@ -230,6 +230,24 @@ def test_flow_goes_on_when_the_endpoint_flaps(broker: SqsHarness) -> None:
     assert len(through(broker, name, 60)) == 60
 
 
+def test_flow_does_not_repeat_its_words_at_once_when_the_service_is_away(broker: SqsHarness) -> None:
+    """It pauses, longer each time: two seconds of an outage cost a few calls, not hundreds."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, Message(b"1"))
+    said: list[float] = []
+
+    def rule(queue: str, action: str) -> object:
+        if (queue, action) != (name, "DeleteMessageBatch"):
+            return True
+        said.append(time.monotonic())
+        return True if said[-1] > said[0] + 2.0 else None
+
+    broker._gate.on_call.append(rule)  # type: ignore[arg-type]
+    assert subscriber(broker.source_url(name))(lambda input: None).run(limit=1, signals=False).acked == 1
+    assert 1 < len(said) < 30
+
+
 def test_flow_halts_when_its_queue_is_deleted(broker: SqsHarness) -> None:
     """A queue that goes away ends the flow, and the error names it."""
     name = broker.fresh()

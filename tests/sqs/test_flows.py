@@ -153,7 +153,7 @@ def test_what_nobody_takes_goes_back_in_tens(broker: SqsHarness) -> None:
 
 @pytest.mark.parametrize(("options", "seconds"), [({}, 60), ({"visibility": 7}, 7)])
 def test_lease_has_the_length_that_is_asked_for(broker: SqsHarness, options: dict[str, int], seconds: int) -> None:
-    """Each receive says it, whatever the queue's own is; where nobody says it, it is a minute."""
+    """Each receive says it, whatever the queue's own is; we count on a little less, for the way took time, too."""
     name = broker.fresh()
     broker.create(name)
     publish(broker, name, Message(b"x"))
@@ -162,7 +162,7 @@ def test_lease_has_the_length_that_is_asked_for(broker: SqsHarness, options: dic
         [one] = receive(adapter)
         left = one.delivery.lease_until - time.monotonic()  # type: ignore[operator]
     asked = [one["VisibilityTimeout"] for one in broker._gate.asked[before:] if "WaitTimeSeconds" in one]
-    assert (set(asked), seconds * 0.8 < left < seconds) == ({seconds}, True)
+    assert (set(asked), seconds * 0.8 < left < seconds * 0.95) == ({seconds}, True)
 
 
 @pytest.mark.parametrize("how", ["settle", "close"])

@@ -75,11 +75,12 @@ def test_lease_is_rounded_up_to_whole_seconds() -> None:
 
 
 def test_message_that_comes_again_keeps_its_entry_and_gets_the_newest_handle() -> None:
-    """It is not handed over a second time."""
+    """It is not handed over a second time, and its twelve hours begin anew."""
     holding = Holding("sqs://x", "x", False)
     [first] = holding.arrived([native("a", receipt="1")], 30)
+    first.received -= LONGEST_HOLD
     assert holding.arrived([native("a", receipt="2")], 30) == []
-    assert (first.handle, len(holding)) == ("a-2", 1)
+    assert (first.handle, len(holding), first.seconds(60, time.monotonic())) == ("a-2", 1, 60)
 
 
 def test_message_that_was_dropped_comes_again_as_new() -> None:

@@ -97,6 +97,17 @@ def test_backlog_says_how_old_what_is_held_is(broker: SqsHarness) -> None:
     assert after.oldest_age is not None
 
 
+def test_backlog_counts_what_others_hold(broker: SqsHarness) -> None:
+    """It may come again; what we hold ourselves does not wait."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, Message(b"0"), Message(b"1"), Message(b"2"))
+    with open_subscriber(broker.source_url(name)) as ours, open_subscriber(broker.source_url(name)) as other:
+        receive(other, 2)
+        seen = [one.backlog() for one in (ours, other)]
+    assert [one.waiting for one in seen if one is not None] == [3, 1]
+
+
 def test_fifo_queue_takes_no_message_without_a_key(fifo: SqsFifoHarness) -> None:
     """It is the message's own fault, and nothing is sent."""
     name = fifo.fresh()

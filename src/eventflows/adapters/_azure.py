@@ -6,7 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from eventflows.errors import ConfigError, MissingExtraError
+from eventflows.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectionFailedError,
+    MissingExtraError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from eventflows.protocols import Option
 from eventflows.secret import Secret
 
@@ -93,6 +100,27 @@ def flag(value: object) -> bool:
     if value not in ("", True):
         raise ValueError("it takes no value")
     return True
+
+
+READ: Final = 'Give it the right to listen: a policy with "Listen", or the role "Data Receiver".'
+WRITE: Final = 'Give it the right to send: a policy with "Send", or the role "Data Sender".'
+
+
+def mend(error: Exception, *, missing: str, denied: str) -> str:
+    """Say what to do about what `check` has met.
+
+    Args:
+        error: Ours.
+        missing: What to do where something is not there.
+        denied: What to do where we may not.
+    """
+    fixes = {
+        NotFoundError: missing,
+        PermissionDeniedError: denied,
+        AuthenticationError: "Correct connection_string=, or sign in with what azure-identity looks for.",
+        ConnectionFailedError: "Open port 5671 to the namespace, and see whether its name is right.",
+    }
+    return next((fix for kind, fix in fixes.items() if isinstance(error, kind)), "Mend what it says.")
 
 
 COMMON: Final = (

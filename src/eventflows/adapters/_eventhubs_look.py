@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from eventflows.adapters._azure import READ, mend
 from eventflows.adapters._eventhubs_claims import Claim, EventHubsChunk
 from eventflows.adapters._eventhubs_errors import condition_of, translate
 from eventflows.adapters._eventhubs_events import Event
@@ -262,7 +263,8 @@ async def check(place: Place, options: Mapping[str, object], positions: Position
         findings.append(await _store(positions, key, str(options["checkpoints"])))
     except Exception as error:  # noqa: BLE001 - it is what the check has found
         ours = error if isinstance(error, EventflowsError) else translate(error, place.text, "check")
-        findings.append(Finding("error", str(ours), "Mend what it says."))
+        fix = mend(ours, missing="Create the hub, or correct the URL.", denied=READ)
+        findings.append(Finding("error", str(ours), fix))
     finally:
         if client is not None:
             await _left(client)
@@ -274,10 +276,9 @@ async def _group(client: Any, place: Place, group: str, ends: Mapping[str, Mappi
     error = await refusal(client, group, next(iter(ends)))
     if error is None:
         return Finding("ok", f"group {group} can be read")
-    return Finding(
-        "error", f"group {group} cannot be read: {translate(error, place.text, 'receive')}",
-        "Create the consumer group, or give us the right to listen.",
-    )  # fmt: skip
+    ours = translate(error, place.text, "receive")
+    fix = mend(ours, missing="Create the consumer group, or correct group=.", denied=READ)
+    return Finding("error", f"group {group} cannot be read: {ours}", fix)
 
 
 async def _store(positions: Positions, key: Mapping[str, str], kept: str) -> Finding:

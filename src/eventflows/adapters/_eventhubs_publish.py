@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import attrs
 
+from eventflows.adapters._azure import WRITE, mend
 from eventflows.adapters._eventhubs_errors import condition_of, translate
 from eventflows.adapters._eventhubs_events import Event
 from eventflows.adapters._eventhubs_place import connect, place_of
@@ -133,7 +134,8 @@ class EventHubsPublisher:
         try:
             self.open()
         except BrokerError as error:
-            return [Finding("error", f"{self._place.text}: {error}", "Mend what it says.")]
+            fix = mend(error, missing="Create the hub, or correct the URL.", denied=WRITE)
+            return [Finding("error", str(error), fix)]
         most = self.capabilities.max_publish_bytes
         self.close()
         return [Finding("ok", f"{self._place.text} can be written to; a publication has at most {most} bytes")]

@@ -7,28 +7,18 @@ from typing import Any, Final
 
 import attrs
 
+from eventflows.adapters._azure import READ, mend
 from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_errors import wants_sessions
 from eventflows.adapters._servicebus_limits import Made, administration_of, limits
 from eventflows.adapters._servicebus_link import Link
 from eventflows.adapters._servicebus_place import Place
-from eventflows.errors import (
-    AuthenticationError,
-    BrokerError,
-    ConnectionFailedError,
-    NotFoundError,
-    PermissionDeniedError,
-)
+from eventflows.errors import BrokerError
 from eventflows.protocols import Finding
 
 TIMEOUT: Final = 15.0
 COUNTED: Final = 100  # dead letters that are counted: it looks at each
-FIXES: Final[Mapping[type[BrokerError], str]] = {
-    NotFoundError: "Create it, or correct the URL; a topic is read through ?subscription=.",
-    AuthenticationError: "Correct connection_string=, or sign in with what azure-identity looks for.",
-    PermissionDeniedError: 'Give it the right to listen: a policy with "Listen", or the role "Data Receiver".',
-    ConnectionFailedError: "Open port 5671 to the namespace, and see whether its name is right.",
-}
+MISSING: Final = "Create it, or correct the URL; a topic is read through ?subscription=."
 
 
 def aside(place: Place, options: Mapping[str, object], work: Callable[[Link], Any], timeout: float, doing: str) -> Any:  # noqa: ANN401
@@ -66,7 +56,7 @@ def check_source(
         has = False
     except BrokerError as error:
         if not wants_sessions(error):
-            return [Finding("error", str(error), FIXES.get(type(error), "Mend what it says."))]
+            return [Finding("error", str(error), mend(error, missing=MISSING, denied=READ))]
         has = True
     if has != asked:
         fix = "Give sessions=8, or however many it should work on at once." if has else "Leave sessions= out."
@@ -83,7 +73,7 @@ def _dead(place: Place, options: Mapping[str, object]) -> Sequence[Finding]:
         there = attrs.evolve(place, dead=True)
         waiting = len(aside(there, options, lambda link: link.peek(COUNTED, 1, TIMEOUT), TIMEOUT, "check"))
     except BrokerError as error:
-        return [Finding("error", f"its dead letters: {error}", FIXES.get(type(error), "Mend what it says."))]
+        return [Finding("error", f"its dead letters: {error}", mend(error, missing=MISSING, denied=READ))]
     if not waiting:
         return [Finding("ok", "no dead letters wait")]
     count = f"{waiting} or more" if waiting >= COUNTED else str(waiting)

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import attrs
 
+from eventflows.adapters._azure import WRITE, mend
 from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_errors import OPEN, PUBLISH, translate
 from eventflows.adapters._servicebus_link import close_all
@@ -138,7 +139,8 @@ class ServiceBusPublisher:
         try:
             self.open()
         except BrokerError as error:
-            return [Finding("error", f"{self._place.text}: {error}", "Mend what it says.")]
+            fix = mend(error, missing="Create the queue or topic, or correct the URL.", denied=WRITE)
+            return [Finding("error", str(error), fix)]
         most = self.capabilities.max_publish_bytes
         self.close()
         return [Finding("ok", f"{self._place.text} can be written to; a message has at most {most} bytes")]
