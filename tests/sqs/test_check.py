@@ -99,6 +99,25 @@ def test_check_says_that_dead_letters_cannot_be_sent(broker: SqsHarness) -> None
     assert json.loads(found.fix.removeprefix("Allow ")) == line
 
 
+def test_check_says_that_the_dead_letters_queue_is_gone(broker: SqsHarness) -> None:
+    """A policy that names a queue which is not there loses nothing, but halts the flow."""
+    name, dead = redriven(broker)
+    broker._direct.delete_queue(QueueUrl=broker.direct_url(dead))
+    broker._made.remove(dead)
+    [found] = [one for one in check(open_subscriber(broker.source_url(name))) if one.level == "error"]
+    assert (dead in found.text, "correct the policy" in found.fix) == (True, True)
+
+
+def test_check_gives_the_line_for_finding_a_queue_by_its_name(broker: SqsHarness) -> None:
+    """The form without an account asks for a permission of its own."""
+    broker._gate.on_call.append(lambda _, called: called != "GetQueueUrl" or refusal("AccessDenied", "no", 403))
+    [found] = check(open_subscriber(f"sqs://{REGION}/orders?endpoint={broker._gate.endpoint}"))
+    line = json.loads(found.fix.removeprefix("Allow "))
+    assert (found.level, line["Action"], line["Resource"]) == (
+        "error", "sqs:GetQueueUrl", f"arn:aws:sqs:{REGION}:*:orders",
+    )  # fmt: skip
+
+
 def test_check_says_what_fifo_can_do(fifo: SqsFifoHarness) -> None:
     """The limit of an ordinary FIFO queue is said."""
     assert [one for one in check(open_subscriber(queue(fifo))) if "300 calls" in one.text]

@@ -10,6 +10,7 @@ import pytest
 
 from eventflows.adapters._sqs_held import LONGEST_HOLD, ON_ITS_WAY, Entry, Holding
 from eventflows.adapters._sqs_polls import Polls
+from eventflows.adapters._sqs_threads import Threads, until
 from eventflows.errors import BrokerError, ClosedError
 from eventflows.testing import wait_until
 from eventflows.testing.conditions import pass_time
@@ -289,3 +290,31 @@ def test_eight_threads_receive_at_once() -> None:
         thread.join(20)
     one.close(time.monotonic() + 5)
     assert (len(seen), len(set(seen))) == (400, 400)
+
+
+def test_lanes_that_are_skipped_are_passed_over() -> None:
+    """What waits of them stays, in its place; what is behind them comes."""
+    source, holding = Source(), Holding("sqs://x", "x", True)
+    ours = Polls(
+        source.call, source.take_back, source.take_back, holding, most=1, visibility=60, place="sqs://x",
+    )  # fmt: skip
+    source.put(native("a", "one"))
+    first = wait_until(lambda: ours.receive(1, 1 << 20, 0.5, ()), 5, what="the first of its group")
+    [chunk] = holding.chunks(first)
+    assert chunk.lane is not None
+    source.put(native("b", "one"), native("c", "two"))
+    [other] = wait_until(lambda: ours.receive(2, 1 << 20, 0.5, {chunk.lane}), 5, what="what may come")
+    [rest] = wait_until(lambda: ours.receive(2, 1 << 20, 0.5, ()), 5, what="what was passed over")
+    ours.close(time.monotonic() + 5)
+    assert (other.id, rest.id) == ("c", "b")
+
+
+def test_call_that_had_not_begun_in_time_is_never_made() -> None:
+    """Whoever was told that it is not known what became of it says it again; it must not be done later, too."""
+    threads, go, made = Threads(1, "test"), threading.Event(), threading.Event()
+    calls = [threads.start(lambda: go.wait(20)), threads.start(made.set)]
+    assert until(calls, time.monotonic() + 0.1) == [None, None]
+    go.set()
+    after = threads.start(lambda: "done")
+    threads.close()
+    assert (after.result(20), made.is_set()) == ("done", False)

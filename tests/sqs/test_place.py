@@ -62,6 +62,12 @@ def test_place_is_refused_when_it_is_no_queue(url: str) -> None:
         resolve(url, {}, "source")
 
 
+def test_region_is_the_option_s_where_the_url_says_none() -> None:
+    """And where the URL says one, the same may be said again."""
+    found = [place(url, region="eu-west-1").region for url in ("sqs:///orders", "sqs://eu-west-1/orders")]
+    assert found == ["eu-west-1"] * 2
+
+
 def test_place_knows_a_fifo_queue_by_its_name() -> None:
     """The suffix says it; order by key or lane can be asked for before anything is opened."""
     assert [place(f"sqs://eu-west-1/{name}").fifo for name in ("orders.fifo", "orders", "fifo")] == [True, False, False]

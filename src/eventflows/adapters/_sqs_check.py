@@ -171,7 +171,8 @@ def _redrive(queue: Queue, options: Mapping[str, object], place: Place) -> Seque
     try:
         made = connect(place, options, timeout=TIMEOUT, dead=True)
     except EventflowsError as error:
-        return [Finding("error", f"the redrive policy's queue: {error}", "Make it, or correct the policy.")]
+        text = f"the redrive policy's queue, {queue.dead_letter_url}: {error}"
+        return [Finding("error", text, "Make it, or correct the policy.")]
     denied = _denied(made.client, made.url, _DESTINATION["sqs:SendMessage"])
     made.client.close()
     if denied is not None:
