@@ -11,6 +11,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tests"))
 
+import pytest
+
 from kafka import KafkaAdminClient
 from servers.kafka import KafkaServer
 
@@ -30,14 +32,24 @@ def topics(server: KafkaServer) -> None:
         os.environ[f"EVENTFLOWS_DIGITS_{name.upper()}"] = f"kafka://{server.address()}/{name}"
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run the demo on a broker that lives as long as it; gives the exit status."""
     server = KafkaServer()
     try:
         server.start()
         topics(server)
         import demo  # the flows read the variables when they are imported
 
-        status = demo.main()
+        return demo.main()
     finally:
         server.remove()
-    sys.exit(status)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (pytest.skip.Exception, pytest.fail.Exception) as missing:
+        sys.exit(f"make demo-kafka {missing}")
+    except KeyboardInterrupt:
+        print("stopped; the local broker and its topics are gone", file=sys.stderr)
+        sys.exit(130)
