@@ -54,7 +54,7 @@ WITH_SDK = {"eventflows.adapters._kafka_python"} | {
 }
 WITH_SDK |= {"eventflows.adapters._kafka_rd"} | {
     f"eventflows.adapters._kafka_rd_{name}"
-    for name in ("admin", "client", "consumer", "member", "producer", "reader", "transactions")
+    for name in ("admin", "client", "consumer", "ids", "member", "producer", "reader", "transactions")
 }
 VENDORS = {"kafka", "confluent_kafka", "boto3", "botocore", "azure"}
 

@@ -16,8 +16,10 @@ from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Subscriber
 from eventflows.testing import wait_until
 from eventflows.testing.cases import Taken, spread
-from kafka import TopicPartition
+from eventflows.testing.conditions import pass_time
+from kafka import KafkaConsumer, TopicPartition
 from kafka_harness import KafkaHarness, RdHarness, administrator
+from kafka_use import ends, fresh_topic
 from servers.kafka import shared
 
 pytestmark = pytest.mark.broker
@@ -136,6 +138,41 @@ def test_messages_that_retention_removed_are_told_as_a_gap(broker: KafkaHarness,
     url, options = broker.source(topic)
     subscriber(url, observers=[gaps], **options)(seen.append).run(limit=2, signals=False)
     assert (seen, gaps.seen) == ([3, 4], [(f"{topic}/0", "0:1", "0:2")])
+
+
+def test_what_compaction_removed_is_not_waited_for(broker: KafkaHarness) -> None:
+    """A compacted log has gaps wherever a key came again; the position reaches its end all the same."""
+    configs = {"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.0",
+               "segment.ms": "1"}  # fmt: skip
+    name = fresh_topic(shared(), 1, **configs)
+    with broker.publisher(name) as publisher:
+        for round in range(5):
+            assert not any(
+                one.error for one in publisher.publish([Message(b"%d" % round, key=f"k{n}") for n in range(50)])
+            )
+            pass_time(0.05)
+    wait_until(lambda: len(everything_now(name)) < 150, 60, what="compaction", every=0.5)
+    with broker.subscriber(name) as source:
+        left = everything_now(name)
+        taken = take(source, len(left))
+        assert [one.delivery.position for one in taken] == left
+        ack(source, taken)
+    assert list(broker.committed(name).values()) == list(ends(shared(), name).values())
+
+
+def everything_now(topic: str) -> list[str]:
+    """Give the positions that a topic has messages at."""
+    consumer = KafkaConsumer(bootstrap_servers=shared().address(), auto_offset_reset="earliest")
+    try:
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        [end] = consumer.end_offsets([partition]).values()
+        found: list[str] = []
+        while consumer.position(partition) < end:
+            found += [f"0:{one.offset}" for some in consumer.poll(200).values() for one in some]
+        return found
+    finally:
+        consumer.close()
 
 
 def test_the_backlog_tells_the_age_of_its_oldest_message(broker: KafkaHarness) -> None:

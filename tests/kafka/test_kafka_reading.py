@@ -17,8 +17,9 @@ from eventflows.protocols import Subscriber
 from eventflows.testing import wait_until
 from eventflows.testing.cases import PLENTY, Taken, spread
 from kafka import KafkaProducer
-from kafka_use import CLIENTS, fresh_topic
-from servers.kafka import KafkaServer, shared
+from kafka_use import CLIENTS, administrator, ends, fresh_topic
+from servers.kafka import KafkaServer, gate, shared
+from servers.kafka_gate import LIST_OFFSETS, Request
 
 BEGIN = datetime.datetime.now(datetime.UTC).replace(microsecond=0) - datetime.timedelta(hours=10)
 """Not so long ago that retention would take it."""
@@ -101,6 +102,53 @@ def test_new_group_begins_at_the_newest_message_when_told_so(server: KafkaServer
         assert [one.body for one in take(reader, 1)] == [b"after"]
 
 
+def test_partition_that_is_made_later_is_read_from_its_beginning(server: KafkaServer, group: str, client: str) -> None:
+    """The newest message is meant of what was there: of a new partition nothing is passed over in silence."""
+    topic = fresh_topic(server)
+    with source(server, topic, group, client, from_="latest") as reader:
+        ready(reader)
+        with administrator(server) as admin:
+            admin.create_partitions({topic: 2})
+        wait_until(lambda: len(ends(server, topic)) == 2, 10, what="the second partition")
+        publish(server, topic, client, [Message(b"new", options={"partition": 1})])
+        assert [one.body for one in take(reader, 1)] == [b"new"]
+
+
+def test_topic_that_is_made_later_is_read_from_its_beginning(server: KafkaServer, group: str, client: str) -> None:
+    """The newest message is meant of the topics that a pattern found at first."""
+    first, later = (f"{group}-{word}" for word in ("first", "later"))
+    with administrator(server) as admin:
+        admin.create_topics({first: {"num_partitions": 1}}, wait_for_metadata=True)
+        publish(server, first, client, [Message(b"before")])
+        with source(server, f"{group}-.*", group, client, from_="latest", pattern=True) as reader:
+            ready(reader)
+            admin.create_topics({later: {"num_partitions": 1}}, wait_for_metadata=True)
+            publish(server, later, client, [Message(b"new")])
+            assert [one.body for one in take(reader, 1)] == [b"new"]
+
+
+def test_new_group_misses_nothing_that_comes_before_its_first_position_is_committed(
+    server: KafkaServer, group: str, client: str
+) -> None:
+    """The newest message is the newest when the source was opened, however long joining takes, and opening again."""
+    topic = fresh_topic(server)
+    with source(server, topic, group, client, from_="latest") as reader:
+        publish(server, topic, client, [Message(b"after")])
+        reader.open()
+        assert [one.body for one in take(reader, 1)] == [b"after"]
+
+
+def test_pattern_begins_at_a_time_when_told_so(server: KafkaServer, group: str, client: str) -> None:
+    """Of every topic that matches, the first message is the first that was published then, or later."""
+    topics = [f"{group}-{word}" for word in ("one", "other")]
+    with administrator(server) as admin:
+        admin.create_topics({topic: {"num_partitions": 2} for topic in topics}, wait_for_metadata=True)
+    for topic in topics:
+        publish(server, topic, client, hourly([b"0", b"1", b"2", b"3"]))
+    with source(server, f"{group}-.*", group, client, from_=MIDDLE, pattern=True) as reader:
+        assert sorted(one.body or b"" for one in take(reader, 4)) == [b"2", b"2", b"3", b"3"]
+
+
 @pytest.mark.parametrize(
     "given", [MIDDLE.isoformat(), MIDDLE.isoformat().replace("+00:00", "Z"), MIDDLE], ids=["offset", "Z", "datetime"]
 )
@@ -110,6 +158,28 @@ def test_new_group_begins_at_a_time_when_told_so(server: KafkaServer, group: str
     publish(server, topic, client, hourly([b"0", b"1", b"2", b"3"]))
     with source(server, topic, group, client, from_=given) as reader:
         assert [one.body for one in take(reader, 2)] == [b"2", b"3"]
+
+
+def test_new_group_that_begins_at_a_time_misses_nothing_that_comes_meanwhile(
+    server: KafkaServer, group: str, client: str
+) -> None:
+    """A message that comes while the broker is asked where to begin is one at, or after, that time."""
+    topic, asked = fresh_topic(server), [None]
+    publish(server, topic, client, hourly([b"0"]))
+
+    def come(request: Request) -> bool:
+        if request.api == LIST_OFFSETS and asked:
+            asked.pop()
+            publish(server, topic, "kafka-python", [Message(b"meanwhile")])
+        return False
+
+    gate().answer_rules.append(come)
+    try:
+        url = f"kafka://{server.address('GATED')}/{topic}"
+        with open_subscriber(url, group=group, session_timeout=6, from_=MIDDLE, **CLIENTS[client]) as reader:
+            assert [one.body for one in take(reader, 1)] == [b"meanwhile"]
+    finally:
+        gate().answer_rules.clear()
 
 
 def test_group_goes_on_at_its_position_whatever_the_beginning_says(

@@ -43,12 +43,14 @@ class Claim:
     Args:
         partition: What is owned.
         begun: What was committed before: the offset that it reads first, and the claims that ended badly there.
+        identity: What tells its topic from a later one of the same name; None: not known yet.
     """
 
-    def __init__(self, partition: Partition, begun: Committed) -> None:
+    def __init__(self, partition: Partition, begun: Committed, identity: object = None) -> None:
         self.partition = partition
         self.lane = Lane(f"{partition.topic}/{partition.partition}")
         self.mark = Watermark(begun.position)
+        self.identity = identity
         self.committed = begun
         """What the group has committed, as far as we know."""
         self.unsure = False

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TRANSACTION_SECONDS: Final = 10.0
 """After this the brokers end a transaction by themselves; a successor does not wait for it, it ends it."""
 
+NO_PARTITION: Final = 2**31 - 1
+"""One that no topic has: its position can be asked for, and nobody's transaction has to end first."""
+
 MISSING_SECONDS: Final = 5.0
 """A topic that was there, and is not, is gone after this: before, it may be made anew."""
 
@@ -197,12 +200,24 @@ class Member(Consumer, Protocol):
         """Give the topics, those that a pattern found included."""
         ...
 
+    def identities(self) -> Mapping[str, object]:
+        """Give what tells a topic of our claims from one that has its name later, as far as it is known."""
+        ...
+
+    def read_from(self, starts: Mapping[Partition, int]) -> None:
+        """Read partitions that are ours from elsewhere."""
+        ...
+
     def begin_commit(self, said: Mapping[Partition, Committed]) -> Answer:
         """Commit without waiting."""
         ...
 
     def commit(self, said: Mapping[Partition, Committed], timeout: float) -> None:
         """Commit, and wait; raises what `Answer.error` gives."""
+        ...
+
+    def probe(self, timeout: float) -> None:
+        """See that the group may still be used; waits for no transaction."""
         ...
 
     def credentials(self) -> Any:  # noqa: ANN401 - the client's own

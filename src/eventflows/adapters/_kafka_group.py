@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,7 @@ from eventflows.adapters._kafka_chunks import Claim, Committed
 from eventflows.adapters._kafka_clients import MISSING_SECONDS, Client, Member, Options, Partition, Records
 from eventflows.adapters._kafka_commits import Commits
 from eventflows.adapters._kafka_errors import SettlingError, denied, missing
-from eventflows.adapters._kafka_look import oldest
+from eventflows.adapters._kafka_look import begins, oldest
 from eventflows.adapters._watermark import RewoundError
 from eventflows.errors import BrokerError, LeaseLostError
 from eventflows.message import Lane
@@ -37,6 +37,7 @@ class Group:
         location: The source.
         options: Its options.
         timeout: Seconds for connecting.
+        newest: Where partitions ended when the source was first opened, with `from=latest`; noted here, and kept.
         transactor: Commits positions together with outputs; None: positions are committed by themselves.
     """
 
@@ -46,9 +47,11 @@ class Group:
         location: Location,
         options: Options,
         timeout: float,
+        newest: dict[Partition, int],
         transactor: Transactor | None = None,
     ) -> None:
         self._client = client
+        self._newest = newest
         self._location = location
         self._options = options
         self._topics = [] if options.get("pattern") else given.topics(location)
@@ -56,6 +59,8 @@ class Group:
         self.stash: dict[Claim, Records] = {}
         """What was fetched and not handed out: at most one stretch of each claim."""
         self._gaps: list[Gap] = []
+        self._identities: dict[str, object] = {}
+        """What tells topics from others of their name, as of the last look."""
         self._looked_at = time.monotonic()
         self._missing_since: float | None = None
         self.member: Member = client.member(location, options, self, timeout)
@@ -84,8 +89,21 @@ class Group:
             self.member.look(self._topics, timeout)
         for topic in self._topics:
             self._must_be_there(topic)
+        if self._options.get("from") == "latest" and not self._newest:
+            self._note_ends(timeout)
         self.member.find_group(timeout)
         self.member.join(self._topics, self._location.path if self._options.get("pattern") else None)
+
+    def _note_ends(self, timeout: float) -> None:
+        """Note where all that is there ends: what is made from now on is read from its beginning."""
+        topics = self._topics
+        if not topics:
+            pattern = self._location.path
+            topics = [one for one in self.member.topics() if re.match(pattern, one) and not one.startswith("__")]
+            self.member.look(topics, timeout)
+        there = [Partition(topic, number) for topic in topics for number in self.member.partitions(topic)]
+        if there:
+            self._newest |= self.member.ends(there, timeout)
 
     def _must_be_there(self, topic: str) -> None:
         if self.member.denied(topic):
@@ -162,7 +180,10 @@ class Group:
         begun = self.member.committed(partitions, ASK_SECONDS)
         starts = self._starts([one for one in partitions if one not in begun])
         for one in partitions:
-            self.claims[one] = Claim(one, begun[one] if one in begun else Committed(starts[one]))
+            if one in begun:  # perhaps by our own last commit, which was of a topic that has been replaced since
+                self.claims[one] = Claim(one, begun[one], self._identities.get(one.topic))
+            else:
+                self.claims[one] = Claim(one, Committed(starts[one]))
         self.commits.soon()
         return {one: self.claims[one].mark.read for one in partitions}
 
@@ -174,22 +195,19 @@ class Group:
 
     def _starts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Say where a group begins that has committed nothing."""
-        if not partitions:
-            return {}
-        begin = self._options.get("from", "earliest")
-        if isinstance(begin, datetime.datetime):
-            found = self.member.at_time(partitions, int(begin.timestamp() * 1000), ASK_SECONDS)
-            return self.member.ends(partitions, ASK_SECONDS) | found
-        asked = self.member.ends if begin == "latest" else self.member.firsts
-        return asked(partitions, ASK_SECONDS)
+        begin = self._options.get("from")
+        if begin != "latest":
+            return begins(self.member, partitions, begin, ASK_SECONDS)
+        known = {one: self._newest[one] for one in partitions if one in self._newest}
+        new = [one for one in partitions if one not in known]
+        return known | begins(self.member, new, "earliest", ASK_SECONDS)
 
     def out_of_range(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """Begin anew where the log does not have the position: retention overtook it, or the topic was made anew."""
         firsts = self.member.firsts(partitions, ASK_SECONDS)
         for one in partitions:
             at, first, lane = self.claims[one].mark.read, firsts[one], self.claims[one].lane
-            self.fence([one])
-            self.claims[one] = Claim(one, Committed(first))
+            self._begin_anew(one, first)
             if first > at:
                 self._gaps.append(Gap(lane, self._place(one, at), self._place(one, first - 1)))
             else:
@@ -197,6 +215,10 @@ class Group:
                              "its end. It is read from its beginning.", self._location.text, lane.name, at)  # fmt: skip
         self.commits.soon()
         return firsts
+
+    def _begin_anew(self, partition: Partition, first: int) -> None:
+        self.fence([partition])
+        self.claims[partition] = Claim(partition, Committed(first))
 
     def moving(self, claims: list[Claim], tell: Callable[[], None]) -> Mapping[Partition, Committed] | None:
         """Give what is to be committed of claims before they move; None: wait until `tell` is called instead."""
@@ -239,6 +261,30 @@ class Group:
             self._missing_since = now
         elif now - self._missing_since >= MISSING_SECONDS:
             self._must_be_there(gone[0])
+        self._look_for_other_topics()
+
+    def _look_for_other_topics(self) -> None:
+        """Begin anew where a topic was replaced by another of its name, whose messages may have offsets seen before."""
+        self._identities |= self.member.identities()
+        replaced = []
+        for one, claim in self.claims.items():
+            identity = self._identities.get(one.topic)
+            if claim.identity is None:
+                claim.identity = identity
+            elif identity != claim.identity:
+                replaced.append(one)
+        if not replaced:
+            return
+        try:
+            firsts = self.member.firsts(replaced, ASK_SECONDS)
+        except BrokerError:
+            return  # asked again with the next look: opened again, nobody would know
+        for one in replaced:
+            _log.warning("%s: topic %s was made anew; partition %d is read from its beginning.",
+                         self._location.text, one.topic, one.partition)  # fmt: skip
+            self._begin_anew(one, firsts[one])
+        self.commits.soon()
+        self.member.read_from(firsts)
 
     def commit(self, timeout: float, *, last: bool = False) -> BrokerError | None:
         """Commit now, and wait for the answer; gives what went wrong.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import delivery
-from eventflows.adapters._kafka_clients import Client, Columns, Options, Partition, Reader
+from eventflows.adapters._kafka_clients import Client, Columns, Consumer, Options, Partition, Reader
 from eventflows.adapters._kafka_errors import missing
 from eventflows.errors import ConfigError
 from eventflows.message import Delivery
@@ -54,17 +55,37 @@ def peek(
             return f"{topic}/{short}" if several else short
 
         if start is None:
-            after, begin = None, _waiting(reader, partitions)
+            after, begin = None, _waiting(reader, partitions, options.get("from"))
         else:
             after, begin = _after(reader, topics, start, ends, deadline)
         records = _read(reader, begin, ends, limit, after, deadline)
         return [delivery(columns, record, location.text, place) for record in records[:limit]]
 
 
-def _waiting(reader: Reader, partitions: Sequence[Partition]) -> dict[Partition, int]:
+def begins(
+    consumer: Consumer, partitions: Collection[Partition], begin: object, timeout: float
+) -> dict[Partition, int]:
+    """Say where partitions are read from by a group that has committed nothing.
+
+    Args:
+        consumer: Asked.
+        partitions: Of any topic.
+        begin: The option `from`.
+        timeout: Seconds.
+    """
+    if not partitions:
+        return {}
+    if isinstance(begin, datetime.datetime):
+        ends = consumer.ends(partitions, timeout)  # first: what comes between the two is not passed over
+        return ends | consumer.at_time(partitions, int(begin.timestamp() * 1000), timeout)
+    return consumer.ends(partitions, timeout) if begin == "latest" else consumer.firsts(partitions, timeout)
+
+
+def _waiting(reader: Reader, partitions: Sequence[Partition], begin: object) -> dict[Partition, int]:
     firsts = reader.firsts(partitions, SECONDS)
     done = reader.committed(partitions, SECONDS)
-    return {one: max(done[one].position, first) if one in done else first for one, first in firsts.items()}
+    new = begins(reader, [one for one in partitions if one not in done], begin, SECONDS)
+    return {one: max(done[one].position, firsts[one]) for one in done} | new
 
 
 Order = tuple[int, str, int, int]

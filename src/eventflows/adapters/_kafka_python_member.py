@@ -15,7 +15,7 @@ from kafka.util import Timer
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Claim, Committed
-from eventflows.adapters._kafka_clients import Keeper, Options, Partition
+from eventflows.adapters._kafka_clients import NO_PARTITION, Keeper, Options, Partition
 from eventflows.adapters._kafka_errors import SettlingError
 from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_config import client_config
@@ -167,6 +167,11 @@ class PythonMember(PythonConsumer):
         """Give the topics, those that a pattern found included."""
         return self._consumer.subscription() or ()
 
+    def identities(self) -> Mapping[str, object]:
+        """Give the ids of the topics of our claims, as they were when the client last looked."""
+        found = {topic: self._consumer._cluster.topic_id(topic) for topic, _ in self._keeper.claims}
+        return {topic: id for topic, id in found.items() if id is not None}
+
     # Waking.
 
     def prepare_bell(self) -> None:
@@ -229,9 +234,10 @@ class PythonMember(PythonConsumer):
     def _claim_new(self) -> None:
         new = [Partition(*one) for one in self._consumer.assignment() if one not in self._keeper.claims]
         if new:
-            self._read_from(self._keeper.claim(new))
+            self.read_from(self._keeper.claim(new))
 
-    def _read_from(self, starts: Mapping[Partition, int]) -> None:
+    def read_from(self, starts: Mapping[Partition, int]) -> None:
+        """Read partitions that are ours from elsewhere."""
         for one, offset in starts.items():
             self._consumer.seek(TopicPartition(*one), offset)
             self._consumer.resume(TopicPartition(*one))
@@ -241,7 +247,7 @@ class PythonMember(PythonConsumer):
             return  # these are about to be claimed
         places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
         ours = [one for one in self._keeper.claims if one in places]
-        self._read_from(self._keeper.out_of_range(ours or list(self._keeper.claims)))
+        self.read_from(self._keeper.out_of_range(ours or list(self._keeper.claims)))
 
     def passed(self) -> Mapping[Partition, int]:
         """Give the offsets below which nothing more comes."""
@@ -267,6 +273,12 @@ class PythonMember(PythonConsumer):
         if said is not None:
             future = self._consumer.commit_async(native_offsets(said))
         return self._client._manager.wait_for(future, REVOKE_SECONDS * 1000)
+
+    def probe(self, timeout: float) -> None:
+        """See that the group may still be used."""
+        asked = [TopicPartition(topic, NO_PARTITION) for topic in sorted(self.subscribed())[:1]]
+        if asked:
+            self._ask(self._consumer._coordinator.fetch_committed_offsets, asked, timeout_ms=timeout * 1000)
 
     def credentials(self) -> Any:  # noqa: ANN401 - the client's own
         """Give what a transaction shows: who we are in the group, and of which generation; None: we are not in it."""

@@ -66,7 +66,7 @@ class Causes:
         if error is not None:
             return name_it(error, where)
         if self.down_since is not None:
-            return told(ConnectionFailedError, where, "the broker ends every connection at once", None, "protocol")
+            return told(ConnectionFailedError, where, "the broker ends every connection at once", None, "ended")
         return told(ConnectionFailedError, where, "nobody answered in time", None, "hosts")
 
 
@@ -131,6 +131,10 @@ class Handled:
     def __init__(self, handle: Any) -> None:  # noqa: ANN401 - a Consumer, Producer or AdminClient
         self.handle = handle
         _all.add(self)
+
+    def let_go(self) -> None:
+        """End the handle, where this is the last reference to it."""
+        self.handle = None
 
 
 _all: weakref.WeakSet[Handled] = weakref.WeakSet()

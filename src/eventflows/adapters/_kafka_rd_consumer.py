@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Committed
-from eventflows.adapters._kafka_clients import Options, Partition, Records
+from eventflows.adapters._kafka_clients import NO_PARTITION, Options, Partition, Records
 from eventflows.adapters._kafka_rd_client import Handled, connect
 from eventflows.adapters._kafka_rd_config import client_config
 from eventflows.adapters._kafka_rd_errors import name_it, translate
@@ -30,7 +30,6 @@ T = TypeVar("T")
 TIMESTAMP_NOT_AVAILABLE: Final = 0
 RETRY_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 0.3
-NO_PARTITION: Final = 2**31 - 1
 
 
 class RdColumns:

@@ -17,10 +17,11 @@ from confluent_kafka import TopicPartition as Native
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Claim, Committed
-from eventflows.adapters._kafka_clients import Keeper, Options, Partition, Records
+from eventflows.adapters._kafka_clients import NO_PARTITION, Keeper, Options, Partition, Records
 from eventflows.adapters._kafka_rd_client import abandon
 from eventflows.adapters._kafka_rd_consumer import RdConsumer, consumer_config, native_offsets, native_partitions
 from eventflows.adapters._kafka_rd_errors import name_it, refused
+from eventflows.adapters._kafka_rd_ids import TopicIds
 from eventflows.errors import BrokerError, LeaseLostError, NotFoundError, OutcomeUnknownError
 from eventflows.protocols import Location
 
@@ -93,6 +94,7 @@ class RdMember(RdConsumer):
         """For how many seconds nothing was wanted of each."""
         self._looked_at = 0.0
         self._paused: set[Partition] = set()
+        self._ids = TopicIds(location, options)
 
     def join(self, topics: Sequence[str], pattern: str | None) -> None:
         """Begin to join; a pattern is over all topics."""
@@ -135,6 +137,10 @@ class RdMember(RdConsumer):
         if self._pattern is not None:
             self.look(self._matching(), 10.0)
         return sorted(self._known)
+
+    def identities(self) -> Mapping[str, object]:
+        """Give the ids of the topics of our claims, as they were some seconds ago."""
+        return self._ids.of({topic for topic, _ in self._keeper.claims})
 
     # What librdkafka calls, within `poll`, on the owner's thread.
 
@@ -223,7 +229,7 @@ class RdMember(RdConsumer):
         """Claim what a refused commit ended though it is still ours."""
         again = [one for one in self._owned if one not in self._keeper.claims]
         if again:
-            self._read_from(self._keeper.claim(again))
+            self.read_from(self._keeper.claim(again))
 
     def _hold(self, held: Collection[Partition], now: float) -> None:
         if not held and not self._held:
@@ -273,7 +279,7 @@ class RdMember(RdConsumer):
             self._keeper.fetched(partition, messages)
         else:
             # Taken in the call in which the partition came, or came back: it may be of the time before.
-            self._read_from({partition: begin})
+            self.read_from({partition: begin})
 
     def _sort_out(self, messages: Records) -> Records:
         """Give the messages among them; the others tell what happened."""
@@ -291,7 +297,8 @@ class RdMember(RdConsumer):
                 self._told(message.topic(), error)
         lost = [one for one in lost if one in self._keeper.claims]
         if lost:
-            self._read_from(self._keeper.out_of_range(lost))
+            self._ids.forget()  # of a topic that was made anew they are older than the claims that begin now
+            self.read_from(self._keeper.out_of_range(lost))
         return sound
 
     def _told(self, topic: str | None, error: Any) -> None:  # noqa: ANN401 - a KafkaError
@@ -301,8 +308,8 @@ class RdMember(RdConsumer):
         elif not ours.retryable and not isinstance(ours, LeaseLostError):  # what was lost is told by itself
             raise ours
 
-    def _read_from(self, starts: Mapping[Partition, int]) -> None:
-        """Read assigned partitions from elsewhere: after an error they cannot be sought."""
+    def read_from(self, starts: Mapping[Partition, int]) -> None:
+        """Read partitions that are ours from elsewhere: after an error they cannot be sought."""
         for one in starts:
             self._passed.pop(one, None)
             self._paused.discard(one)
@@ -381,6 +388,11 @@ class RdMember(RdConsumer):
         if answer.error is not None:
             raise answer.error
 
+    def probe(self, timeout: float) -> None:
+        """See that the group may still be used."""
+        # Not as `find_group` does, which polls, and drops what comes: there may be messages now.
+        self._ask(self.handle.committed, [Native(next(iter(self._known), "eventflows"), NO_PARTITION)], timeout)
+
     def _end_join(self, deadline: float) -> None:
         """Let a join that is under way end: librdkafka leaves behind a member that it has not heard the name of."""
         while self._joining and not self._member and time.monotonic() < deadline:
@@ -400,6 +412,7 @@ class RdMember(RdConsumer):
         """Leave, and disconnect; commits nothing."""
         deadline = time.monotonic() + timeout
         self._closing = True
+        self._ids.close()
         self._end_join(time.monotonic() + min(timeout / 2, JOIN_SECONDS))
         if not abandon(self.handle.close, deadline - time.monotonic()):
             _log.warning("%s: librdkafka does not come back from closing; the group notices by its session time-out.",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from eventflows.adapters import _kafka_look as look
 from eventflows.adapters._kafka_check import check_source
 from eventflows.adapters._kafka_chunks import KafkaChunk, split
-from eventflows.adapters._kafka_clients import client_of
+from eventflows.adapters._kafka_clients import Partition, client_of
 from eventflows.adapters._kafka_group import Group
 from eventflows.adapters._kafka_publisher import KafkaPublisher
 from eventflows.errors import (
@@ -43,6 +43,7 @@ class KafkaSubscriber:
         self._location = location
         self._options = options
         self._group: Group | None = None
+        self._newest: dict[Partition, int] = {}
         self._gaps: list[Gap] = []
         self._transactor: Transactor | None = None
         self._closed = False
@@ -60,7 +61,8 @@ class KafkaSubscriber:
             self.ready = False
             self._gaps += group.gaps()
             group.close(5.0)
-        self._group = Group(client_of(self._options), self._location, self._options, timeout, self._transactor)
+        client = client_of(self._options)
+        self._group = Group(client, self._location, self._options, timeout, self._newest, self._transactor)
         self._closed = False
 
     def _opened(self, timeout: float) -> Group:
