@@ -16,11 +16,12 @@ from eventflows.flow import Flow
 from eventflows.message import Chunk, Message
 from eventflows.policy import Settlement, Verdict
 from eventflows.testing.cases import PLENTY, spread
-from eventflows.testing.conditions import wait_until
+from eventflows.testing.conditions import pass_time, wait_until
 from kafka_harness import KafkaHarness, RdHarness, administrator
 from kafka_members import SESSION, Members, Place, storm
 from kafka_use import fresh_topic
-from servers.kafka import shared
+from servers.kafka import gate, shared
+from servers.kafka_gate import OFFSET_FETCH
 
 pytestmark = pytest.mark.broker
 COUNT = 40
@@ -104,6 +105,12 @@ def test_another_cluster_is_refused(broker: KafkaHarness, topics: tuple[str, str
         subscriber(url, guarantee="exactly-once", **given)(wrapped).run(limit=1, signals=False)
 
 
+def test_reading_what_is_not_committed_is_refused(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
+    """Outputs of an input that its own writer took back would be committed."""
+    with pytest.raises(CapabilityError, match="read_committed"):
+        flow(broker, topics, isolation="read_uncommitted").run(limit=1, signals=False)
+
+
 @pytest.fixture
 def lanes(broker: KafkaHarness) -> tuple[str, str]:
     """A source with ten messages on each of its four partitions, and a destination."""
@@ -128,6 +135,33 @@ def taken(subscriber: Any, lanes: int) -> list[Chunk]:
 
     wait_until(enough, 30, what=f"messages of {lanes} lanes")
     return list(chunks.values())
+
+
+def test_looking_whether_the_group_may_be_used_drops_no_message(broker: KafkaHarness) -> None:
+    """Its answer may be late, and messages may have come meanwhile."""
+    name = broker.fresh()
+    broker.create(name)
+    with broker.publisher(name) as publisher, broker.subscriber(name) as source:
+
+        def joined() -> bool:
+            source.receive(0, max_bytes=0, timeout=0.1)
+            return source.ready
+
+        wait_until(joined, 30, what="a place in the group")
+        assert not any(one.error for one in publisher.publish([Message(b"x", key=f"k{n}") for n in range(40)]))
+        pass_time(1.0)  # they are fetched, and nobody takes them
+        gate().answer_rules.append(lambda request: request.api == OFFSET_FETCH and pass_time(0.5) is not None)
+        for _ in range(3):
+            with contextlib.suppress(BrokerError):
+                source._group.member.probe(0.1)  # type: ignore[attr-defined]
+        gate().answer_rules.clear()
+        seen: set[str] = set()
+
+        def complete() -> bool:
+            seen.update(one.delivery.position for one in spread(source.receive(100, max_bytes=PLENTY, timeout=0.5)))
+            return len(seen) == 40
+
+        wait_until(complete, 20, what="every message")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ PRODUCE: Final = 0
 FETCH: Final = 1
 LIST_OFFSETS: Final = 2
 COMMIT: Final = 8
+OFFSET_FETCH: Final = 9
 JOIN: Final = 11
 _MEMBERS: Final = {COMMIT: OffsetCommitRequest, 12: HeartbeatRequest, 14: SyncGroupRequest}
 _HEADER: Final = struct.Struct(">hhi")

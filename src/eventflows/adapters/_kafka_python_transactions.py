@@ -11,12 +11,13 @@ import kafka.errors as native
 
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import TRANSACTION_SECONDS, Options, Partition
-from eventflows.adapters._kafka_errors import FencedError, fenced, unanswered
+from eventflows.adapters._kafka_errors import FencedError, fenced, missing, unanswered
 from eventflows.adapters._kafka_python_client import build
 from eventflows.adapters._kafka_python_errors import translate
+from eventflows.adapters._kafka_python_gone import GoneTopics
 from eventflows.adapters._kafka_python_member import native_offsets
-from eventflows.adapters._kafka_python_producer import producer_config
-from eventflows.errors import BrokerError, InvalidMessageError, TooLargeError
+from eventflows.adapters._kafka_python_producer import METADATA_SECONDS, producer_config
+from eventflows.errors import BrokerError, InvalidMessageError, OutcomeUnknownError, TooLargeError
 from eventflows.protocols import Location, PublishResult
 from kafka import KafkaProducer
 
@@ -57,6 +58,7 @@ class PythonTransactions:
             "linger_ms": 0,
         }
         self._producer, _ = build(KafkaProducer, config, self._where, timeout)
+        GoneTopics(self._producer)
         try:
             self._producer.init_transactions()
         except Exception as error:
@@ -73,6 +75,8 @@ class PythonTransactions:
     ) -> list[PublishResult]:
         """Commit positions and records as one; when any result has an error, nothing was."""
         deadline = time.monotonic() + timeout
+        for topic in {topic for topic, _ in records}:
+            self._find(topic)
         manager = self._producer._transaction_manager
         try:
             self._producer.begin_transaction()
@@ -89,9 +93,25 @@ class PythonTransactions:
         except Exception as error:
             told = self._told(error, before_commit=True)
             self._abort(deadline)
+            self._look_for({topic for topic, _ in records}, told)
             raise told from error
         self._commit(deadline)
         return results
+
+    def _find(self, topic: str) -> None:
+        """See that a topic is there; without it every single record would wait for it."""
+        try:
+            self._producer._wait_on_metadata(topic, METADATA_SECONDS * 1000)
+        except native.KafkaError as error:
+            ours = translate(error, self._where)
+            raise (missing(self._where, topic) if isinstance(ours, OutcomeUnknownError) else ours) from error
+
+    def _look_for(self, topics: Collection[str], told: BrokerError) -> None:
+        """Say that a topic is gone, where that is why nothing was answered."""
+        gone = [one for one in topics if self._producer._metadata.partitions_for_topic(one) is None]
+        if gone and isinstance(told, OutcomeUnknownError):
+            self.usable = False
+            raise missing(self._where, gone[0]) from told
 
     def _write(
         self, records: Sequence[tuple[str, dict[str, Any]]], alone: Collection[int], deadline: float

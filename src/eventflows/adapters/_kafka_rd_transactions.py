@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition as Native
 
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import TRANSACTION_SECONDS, Options, Partition
-from eventflows.adapters._kafka_errors import fenced, told, unanswered
+from eventflows.adapters._kafka_errors import fenced, missing, told, unanswered
 from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
 from eventflows.adapters._kafka_rd_errors import code_of, translate
 from eventflows.adapters._kafka_rd_producer import producer_config
@@ -25,6 +25,8 @@ _ENDED: Final = frozenset({
     "UNKNOWN_PRODUCER_ID", "OUT_OF_ORDER_SEQUENCE_NUMBER", "TRANSACTION_ABORTABLE",
 })  # fmt: skip
 """After these only a new producer can go on, and it can."""
+_MISSING: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_ID"})
+LOOK_SECONDS: Final = 2.0
 ABORT_SECONDS: Final = 2.0
 BATCH_BYTES: Final = 131_072
 """Small, for a batch that is too large for its topic is refused, and then sent one by one."""
@@ -110,7 +112,21 @@ class RdTransactions(Handled):
                 break
         if not refused():
             return [PublishResult(f"{answer.partition()}:{answer.offset()}", None) for answer in answers]
+        self._look_for(records, answers)
         return self._faults(answers) + [PublishResult(None, None)] * (len(records) - len(answers))
+
+    def _look_for(self, records: Sequence[tuple[str, dict[str, Any]]], answers: Sequence[Any]) -> None:
+        """See whether topics are there of which no partition was found: without one no message is to blame."""
+        doubtful = {
+            topic
+            for (topic, _), answer in zip(records, answers, strict=False)
+            if isinstance(answer, BrokerError) and answer.__cause__ is not None and _no_partition(answer.__cause__)
+        }
+        for topic in doubtful:
+            error = self.handle.list_topics(topic, timeout=LOOK_SECONDS).topics[topic].error
+            if error is not None and error.name() in _MISSING:
+                self.usable = False
+                raise missing(self._where, topic)
 
     def _faults(self, answers: Sequence[Any]) -> list[PublishResult]:
         self.usable = False  # a batch that failed leaves a gap in its numbers
@@ -172,3 +188,8 @@ class RdTransactions(Handled):
     def _disconnect(self) -> None:
         with contextlib.suppress(KafkaException):  # what was fatal before is told once more
             self.handle.close()
+
+
+def _no_partition(error: BaseException) -> bool:
+    code = code_of(error)
+    return code is not None and code.name() == "_UNKNOWN_PARTITION"

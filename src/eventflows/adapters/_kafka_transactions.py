@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from eventflows.adapters._kafka_chunks import Claim, Committed, KafkaChunk
 from eventflows.adapters._kafka_clients import TRANSACTION_SECONDS, Client, Options, Partition, Transactions
-from eventflows.adapters._kafka_commits import Commits
+from eventflows.adapters._kafka_commits import PROBE_SECONDS, Commits
 from eventflows.adapters._kafka_errors import FencedError, SettlingError
 from eventflows.errors import BrokerError, LeaseLostError, OutcomeUnknownError
 from eventflows.policy import Settlement
@@ -24,6 +24,7 @@ from eventflows.protocols import Location, PublishResult
 LAST_SECONDS: Final = 5.0
 """So long may partitions wait for the end of the transaction that is under way, before they move."""
 NAMING_SECONDS: Final = 5.0
+ASK_SECONDS: Final = 0.5
 
 
 class Position(NamedTuple):
@@ -206,7 +207,19 @@ class TransactedCommits(Commits):
         """Nothing: new claims are named before the next transaction."""
 
     def service(self, now: float, *, ready: bool) -> None:
-        """Nothing is due."""
+        """Look now and then whether the group may still be used: while nothing comes, no transaction would tell.
+
+        Raises:
+            BrokerError: It may not.
+        """
+        if not ready or now - self._at < PROBE_SECONDS:
+            return
+        self._at = now
+        try:
+            self._member.probe(ASK_SECONDS)
+        except BrokerError as error:
+            if not error.retryable and not isinstance(error, LeaseLostError):
+                raise
 
     def now(self, timeout: float, *, last: bool = False) -> BrokerError | None:
         """Say that the claims end well, if they do."""
