@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 import subprocess
 import sys
@@ -83,7 +84,21 @@ def test_check_of_an_unreachable_broker_is_one_line(group: str, client: str) -> 
     """Nothing else can be said then."""
     place = f"kafka://127.0.0.1:{free_port()}/topic"
     for adapter in (open_subscriber(place, group=group, **CLIENTS[client]), open_publisher(place, **CLIENTS[client])):
-        assert [(one.level, "Check hosts and ports" in one.text) for one in said(adapter)] == [("error", True)]
+        assert [(one.level, one.fix) for one in said(adapter)] == [
+            ("error", "Check hosts and ports of the URL, and that the broker runs.")
+        ]
+
+
+@pytest.mark.trial
+def test_check_of_a_cluster_that_no_group_has_used_yet_finds_nothing_wrong(group: str, client: str) -> None:
+    """Who makes topics and checks the first flow finds a cluster that has no coordinator of groups yet."""
+    new = KafkaServer()
+    try:
+        new.start()
+        url = f"kafka://{new.address()}/{fresh_topic(new)}?group={group}"
+        assert [one.level for one in said(open_subscriber(url, **CLIENTS[client]))] == ["ok"] * 3
+    finally:
+        new.remove()
 
 
 @pytest.fixture
@@ -178,6 +193,28 @@ def test_peek_begins_at_the_position_of_the_group_and_moves_nothing(
         assert [one.message.body for one in browsing.peek(10, timeout=10)] == [b"2", b"3", b"4"]
     assert committed(server, group) == before
     assert said(browsing)[2].text.endswith("has 0 members now")
+
+
+@pytest.mark.parametrize(
+    ("begin", "seen"), [("latest", []), ("time", [b"2", b"3"]), ("earliest", [b"0", b"1", b"2", b"3"])]
+)
+def test_peek_of_a_new_group_begins_where_the_group_would(
+    server: KafkaServer, group: str, client: str, begin: str, seen: list[bytes]
+) -> None:
+    """`from=` counts for a look, too, and a pattern is looked at topic by topic."""
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    with administrator(server) as admin:
+        admin.create_topics({f"{group}-{last}": {"num_partitions": 1} for last in "ab"}, wait_for_metadata=True)
+    for number in range(4):
+        place = f"kafka://{server.address()}/{group}-{'ab'[number % 2]}"
+        when = now - datetime.timedelta(minutes=40 - 10 * number)
+        with open_publisher(place) as out:
+            assert not any(one.error for one in out.publish([Message(b"%d" % number, options={"timestamp": when})]))
+    start = now - datetime.timedelta(minutes=25) if begin == "time" else begin
+    url = f"kafka://{server.address()}/{group}-[ab]?group={group}&pattern"
+    looking = open_subscriber(url, from_=start, **CLIENTS[client])
+    assert isinstance(looking, Browsable)
+    assert [one.message.body for one in looking.peek(10, timeout=10)] == seen
 
 
 def test_entities_are_the_topics_that_we_may_see(server: KafkaServer, topic: str, client: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import threading
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 
@@ -26,11 +26,13 @@ from eventflows.errors import (
 )
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Message
+from eventflows.protocols import Publisher, Subscriber
 from eventflows.secret import Secret
 from eventflows.testing.conditions import Background, wait_until
 from kafka_harness import administrator
 from kafka_use import CLIENTS
 from servers.kafka import PASSWORDS, KafkaServer, shared
+from servers.process import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -75,17 +77,28 @@ def user(name: str = "alice", password: str | None = None, **more: object) -> di
     return {"username": name, "password": Secret(password or PASSWORDS[name]), **more}
 
 
-def refusal(url: str, options: Mapping[str, object]) -> BaseException:
-    """What opening a subscriber raises, within ten seconds; no thread stays."""
-    before = set(threading.enumerate())
-    subscriber = open_subscriber(url, group=f"g-{uuid.uuid4().hex[:8]}", **options)
-    with pytest.raises((BrokerError, ConfigError)) as caught:
-        Background(subscriber.open).result(10.0, "the refusal")
-    subscriber.close()
-    wait_until(
-        lambda: not [one for one in threading.enumerate() if one.name.startswith("kafka") and one not in before],
-        what="the client's threads end",
+def zip_paths(server: KafkaServer, names: tuple[str, ...]) -> dict[str, str]:
+    """Give `cert`, and `key` where there is one of its own."""
+    return {option: str(server.tls / name) for option, name in zip(("cert", "key"), names, strict=False)}
+
+
+def threads() -> int:
+    """Count the threads of this process, native ones included."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def refusal(url: str, options: Mapping[str, object], side: str = "source") -> BaseException:
+    """What opening a subscriber, or a publisher, raises, within ten seconds; no thread stays."""
+    before = threads()
+    adapter: Subscriber | Publisher = (
+        open_subscriber(url, group=f"g-{uuid.uuid4().hex[:8]}", **options)
+        if side == "source"
+        else open_publisher(url, **options)
     )
+    with pytest.raises((BrokerError, ConfigError)) as caught:
+        Background(adapter.open).result(10.0, "the refusal")
+    adapter.close()
+    wait_until(lambda: threads() <= before, what="the client's threads end")
     return caught.value
 
 
@@ -174,13 +187,69 @@ def test_mutual_tls_without_a_certificate_is_refused(client: str, server: KafkaS
     """A listener that wants a certificate refuses a client without one."""
     error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}?client={client}", {"ca": str(server.tls / "ca.pem")})
     assert isinstance(error, (AuthenticationError, ConnectionFailedError))
+    assert "cert=" in str(error)
 
 
-def test_mutual_tls_knows_the_client_by_its_certificate(client: str, server: KafkaServer, topic: str) -> None:
+@pytest.mark.parametrize("given", [("client.pem",), ("client.crt", "client.key")], ids=["together", "apart"])
+def test_mutual_tls_knows_the_client_by_its_certificate(
+    client: str, server: KafkaServer, topic: str, given: tuple[str, ...]
+) -> None:
     """With a certificate the connection stands; what its owner may do is asked next."""
-    options = {"ca": str(server.tls / "ca.pem"), "cert": str(server.tls / "client.pem")}
+    options = {"ca": str(server.tls / "ca.pem"), **zip_paths(server, given)}
     error = refusal(f"kafka://{server.address('MUTUAL')}/{topic}?client={client}", options)
     assert type(error) is PermissionDeniedError
+
+
+@pytest.mark.parametrize("listener", ["SASL_PLAINTEXT", "SASL_SSL"])
+def test_nobody_s_name_where_one_is_wanted_says_so(client: str, server: KafkaServer, topic: str, listener: str) -> None:
+    """The broker only ends the connection; the text names the options that may be missing."""
+    options = {"ca": str(server.tls / "ca.pem")} if listener == "SASL_SSL" else {}
+    error = refusal(f"kafka://{server.address(listener)}/{topic}?client={client}", options)
+    assert (type(error), "username=" in str(error)) == (ConnectionFailedError, True)
+
+
+def test_a_name_where_none_is_wanted_says_so(client: str, server: KafkaServer, topic: str) -> None:
+    """The text says that this port takes no password."""
+    error = refusal(f"kafka://{server.address()}/{topic}?client={client}", user())
+    assert (type(error), "takes no password" in str(error)) == (AuthenticationError, True)
+
+
+def test_an_unreachable_broker_says_so(client: str) -> None:
+    """The text says to look at hosts and ports, and nothing of passwords."""
+    error = refusal(f"kafka://127.0.0.1:{free_port()}/topic?client={client}", {})
+    assert (type(error), "hosts and ports" in str(error)) == (ConnectionFailedError, True)
+
+
+def test_a_host_that_is_not_known_says_so(client: str) -> None:
+    """The text says to look at hosts and ports."""
+    error = refusal(f"kafka://no-such-host.invalid:9092/topic?client={client}", {})
+    assert (type(error), "hosts and ports" in str(error)) == (ConnectionFailedError, True)
+
+
+@pytest.mark.parametrize(
+    ("listener", "options", "kind", "word"),
+    [
+        pytest.param("SASL_PLAINTEXT", {"password": "wrong-98"}, AuthenticationError, "password=", id="password"),
+        pytest.param("TLS", {"ca": "other-ca.pem"}, AuthenticationError, "correct ca=", id="ca"),
+        pytest.param("TLS", {}, ConnectionFailedError, "tls=true", id="plain-text-against-tls"),
+        pytest.param("PLAINTEXT", {"ca": "ca.pem"}, AuthenticationError, "plain text", id="tls-against-plain-text"),
+        pytest.param("SASL_PLAINTEXT", {"password": ""}, PermissionDeniedError, "WRITE", id="topic-right"),
+    ],
+)
+def test_a_publisher_is_told_the_same(
+    client: str, server: KafkaServer, topic: str, listener: str, options: dict[str, str], kind: type, word: str
+) -> None:
+    """Each cause is told apart at a destination, too."""
+    said: dict[str, object] = {"ca": str(server.tls / options["ca"])} if "ca" in options else {}
+    said |= user(password=options["password"]) if "password" in options else {}
+    error = refusal(f"kafka://{server.address(listener)}/{topic}?client={client}", said, "destination")
+    assert (type(error), word in str(error)) == (kind, True)
+
+
+def test_a_missing_destination_is_not_found(client: str, server: KafkaServer) -> None:
+    """The client alone would wait in silence."""
+    error = refusal(f"kafka://{server.address()}/no-such-topic?client={client}", {}, "destination")
+    assert type(error) is NotFoundError
 
 
 def test_a_missing_topic_is_not_found(client: str, server: KafkaServer) -> None:

@@ -10,6 +10,7 @@ import attrs
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_clients import Client, Options, Standing, Topic
+from eventflows.adapters._kafka_errors import FIXES
 from eventflows.errors import BrokerError, ConfigError
 from eventflows.protocols import Finding, Location
 
@@ -24,7 +25,7 @@ def check_source(client: Client, location: Location, options: Options) -> list[F
         topics = _topics(client, location, options)
         seen, standing = client.inspect(location, options, topics, str(options["group"]), SECONDS)
     except (BrokerError, ConfigError) as error:
-        return [Finding("error", str(error), "Mend what it says.")]
+        return [_failed(error)]
     findings = [Finding("ok", f"{location.text}: the brokers answer, and accept who we are")]
     if not topics:
         fix = "Correct the pattern, or create a topic."
@@ -39,11 +40,20 @@ def check_destination(client: Client, location: Location, options: Options) -> l
     try:
         seen, _ = client.inspect(location, options, [location.path], None, SECONDS)
     except (BrokerError, ConfigError) as error:
-        return [Finding("error", str(error), "Mend what it says.")]
+        return [_failed(error)]
     return [
         Finding("ok", f"{location.text}: the brokers answer, and accept who we are"),
         attrs.evolve(_topic(location.path, seen, "WRITE", "written to"), lanes=None),
     ]
+
+
+def _failed(error: Exception) -> Finding:
+    """Divide the text of an error into what is wrong and the next step."""
+    text = str(error)
+    for fix in FIXES.values():
+        if text.endswith(fix):
+            return Finding("error", text.removesuffix(fix).rstrip(), fix)
+    return Finding("error", text, "Mend what it says.")
 
 
 def _topics(client: Client, location: Location, options: Options) -> list[str]:

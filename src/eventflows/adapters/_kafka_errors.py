@@ -17,6 +17,8 @@ FIXES: Final = {
     "instance": "Another process has the same instance=; give each its own.",
     "size": "Raise the topic's max.message.bytes, or publish less at once.",
     "protocol": "This is not Kafka's protocol, or it is TLS; correct the port, or set tls=true.",
+    "ended": "It may want TLS (tls=true), a user (username=, password=) or a certificate (cert=); or it is not Kafka.",
+    "codec": "Install its library, as pip install 'kafka-python[snappy,lz4,zstd]' does, or choose client=librdkafka.",
     "ca": "The broker's certificate is not signed by the CA given; correct ca=.",
     "tls": "TLS failed: the port may speak plain text, or want a certificate; see tls=, cert=.",
     "hosts": "Check hosts and ports of the URL, and that the broker runs.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import kafka.errors as native
 
@@ -18,6 +19,13 @@ from eventflows.adapters._kafka_python_reader import PythonReader
 from eventflows.adapters._kafka_python_transactions import PythonTransactions
 from eventflows.protocols import Location
 from kafka import KafkaAdminClient
+
+RETRY_SECONDS: Final = 0.1
+_COORDINATOR_COMES: Final = (
+    native.CoordinatorNotAvailableError,
+    native.CoordinatorLoadInProgressError,
+    native.NotCoordinatorError,
+)
 
 
 def member(location: Location, options: Options, keeper: Keeper, timeout: float) -> PythonMember:
@@ -64,7 +72,7 @@ def inspect(
         if group is None:
             return seen, None
         try:
-            found = admin.describe_groups([group])[group]
+            found = _group(admin, group, time.monotonic() + timeout)
         except native.GroupAuthorizationFailedError:
             return seen, None
         return seen, Standing(
@@ -73,6 +81,19 @@ def inspect(
             protocol=found["protocol_type"] or "",
             rights=found.get("authorized_operations"),
         )
+
+
+def _group(admin: KafkaAdminClient, group: str, deadline: float) -> dict[str, Any]:
+    """Ask the coordinator; a cluster in which no group was used yet makes one now, which takes a moment."""
+    while True:
+        try:
+            found: dict[str, Any] = admin.describe_groups([group])[group]
+        except _COORDINATOR_COMES:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+        else:
+            return found
 
 
 def _topic(found: dict[str, Any]) -> Topic:

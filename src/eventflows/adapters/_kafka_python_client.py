@@ -22,7 +22,9 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
+from eventflows.adapters._kafka_errors import told
 from eventflows.adapters._kafka_python_errors import translate
+from eventflows.errors import ConnectionFailedError
 
 T = TypeVar("T")
 READ: Final = 1 << 18
@@ -37,6 +39,8 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     def __init__(self, *given: Any, **more: Any) -> None:  # noqa: ANN401 - the client's own
         super().__init__(*given, **more)
+        self.reached = False
+        """Whether somebody listens where the newest connection went, whatever came of it."""
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def cut(self) -> None:
@@ -47,7 +51,9 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     async def _build_transport(self, node: Any, timeout_at: Any = None) -> Any:  # noqa: ANN401 - the client's own
         """As the client does, which leaves the sockets of connections that fail to the collector."""
+        self.reached = False
         sock = await self._reach(node, timeout_at)
+        self.reached = True
         transport: Any = None
         try:
             if self.ssl_enabled:
@@ -175,6 +181,10 @@ def probe(config: dict[str, Any], where: str, timeout: float) -> None:
         silent = native.KafkaConnectionError(f"nobody answered within {timeout:g} s")
         silent.__cause__ = last
         last = silent
+    elif type(last) is native.KafkaConnectionError:
+        ended = client._manager.reached
+        text = "the broker ends every connection at once" if ended else "nobody listens there, or the host is not known"
+        raise told(ConnectionFailedError, where, text, last, "ended" if ended else "hosts")
     raise translate(last, where)
 
 

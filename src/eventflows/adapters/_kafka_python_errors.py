@@ -104,6 +104,7 @@ _FIXES: Final = {
     "FencedInstanceIdError": "instance",
     "MessageSizeTooLargeError": "size",
     "InvalidReceiveError": "protocol",
+    "UnsupportedCodecError": "codec",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from eventflows.adapters._kafka_clients import Options
-from eventflows.adapters._kafka_errors import denied, missing
+from eventflows.adapters._kafka_errors import missing
 from eventflows.adapters._kafka_rd_answers import Sent, Tellers
 from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
 from eventflows.adapters._kafka_rd_config import client_config
@@ -22,7 +22,6 @@ from eventflows.errors import (
     InvalidMessageError,
     NotFoundError,
     OutcomeUnknownError,
-    PermissionDeniedError,
     TooLargeError,
 )
 from eventflows.protocols import Location
@@ -118,7 +117,7 @@ class RdProducer:
         ours = name_it(found.error, self._where)
         if isinstance(ours, NotFoundError):
             raise missing(self._where, topic)
-        raise denied(self._where, topic) if isinstance(ours, PermissionDeniedError) else ours
+        raise ours
 
     def send(self, topic: str, records: Iterable[dict[str, Any] | BrokerError]) -> Sent:
         """Start to publish; what is an error already is its own answer."""

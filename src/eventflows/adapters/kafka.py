@@ -58,6 +58,9 @@ RD_CAPABILITIES: Final = attrs.evolve(CAPABILITIES, min_slice=0.02)
 _MODULES: Final = {"kafka-python": ("kafka", "kafka"), "librdkafka": ("confluent_kafka", "librdkafka")}
 """Client to its module, and to the extra that brings it."""
 
+_CODECS: Final = {"snappy": "snappy", "lz4": "lz4", "zstd": "zstandard"}
+"""Codec to the module that kafka-python needs for it; librdkafka has them all."""
+
 
 def _client_is_there(options: Mapping[str, object]) -> None:
     chosen = str(options.get("client", "kafka-python"))
@@ -80,8 +83,20 @@ def _subscriber(location: Location, options: Mapping[str, object]) -> KafkaSubsc
     return KafkaSubscriber(location, options, _capabilities(location, options))
 
 
+def _codec_is_there(options: Mapping[str, object]) -> None:
+    module = _CODECS.get(str(options.get("compression", "none")))
+    if options.get("client") == "librdkafka" or module is None or find_spec(module) is not None:
+        return
+    codec = options["compression"]
+    raise MissingExtraError(
+        f"compression={codec} with kafka-python needs a library. Install kafka-python[{codec}], or choose "
+        "compression=gzip, or client=librdkafka."
+    )
+
+
 def _publisher(location: Location, options: Mapping[str, object]) -> KafkaPublisher:
     _client_is_there(options)
+    _codec_is_there(options)
     return KafkaPublisher(location, options, _capabilities(location, options))
 
 
