@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kafka.admin import TransactionState
 
+import servers.kafka
 from eventflows import Reject, publisher, subscriber
 from eventflows.errors import BrokerError, CapabilityError, InvalidMessageError, LeaseLostError, TooLargeError
 from eventflows.flow import Flow
@@ -103,6 +104,29 @@ def test_another_cluster_is_refused(broker: KafkaHarness, topics: tuple[str, str
     wrapped = publisher("local://exactly-once-elsewhere")(lambda input: input)
     with pytest.raises(CapabilityError, match="share transactions"):
         subscriber(url, guarantee="exactly-once", **given)(wrapped).run(limit=1, signals=False)
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize("part", ["outputs", "dead letters"])
+def test_another_kafka_is_refused(
+    broker: KafkaHarness, topics: tuple[str, str, str], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clusters share no transaction, though both are Kafka."""
+    monkeypatch.setattr(servers.kafka, "_CLUSTER_ID", "BBBBBBBBBBBBBBBBBBBBBQ")
+    other = servers.kafka.KafkaServer()
+    try:
+        other.start()
+        elsewhere = f"kafka://{other.address()}/{fresh_topic(other)}"
+        url, given = broker.source(topics[0])
+        place, more = broker.destination(topics[1])
+        outputs, dead = (elsewhere, place) if part == "outputs" else (place, elsewhere)
+        flow = subscriber(url, guarantee="exactly-once", dead_letter=dead, **given)(
+            publisher(outputs, **more)(lambda input: input)
+        )
+        with pytest.raises(CapabilityError, match="same Kafka cluster"):
+            flow.run(limit=1, signals=False)
+    finally:
+        other.remove()
 
 
 def test_reading_what_is_not_committed_is_refused(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:

@@ -238,12 +238,17 @@ def test_aborted_messages_are_read_only_when_asked_for(
         assert [one.body for one in take(reader, len(expected))] == expected
 
 
-def test_members_share_the_partitions_by_range_when_told_so(server: KafkaServer, group: str, client: str) -> None:
-    """Both have a share, and together they read everything."""
+@pytest.mark.parametrize(
+    ("options", "protocol"), [({}, "cooperative-sticky"), ({"assignor": "range"}, "range")], ids=["default", "range"]
+)
+def test_members_share_the_partitions_as_told(
+    server: KafkaServer, group: str, client: str, options: dict[str, str], protocol: str
+) -> None:
+    """Both have a share, together they read everything, and the group knows how they share."""
     topic = fresh_topic(server, partitions=4)
     with (
-        source(server, topic, group, client, assignor="range") as one,
-        source(server, topic, group, client, assignor="range") as other,
+        source(server, topic, group, client, **options) as one,
+        source(server, topic, group, client, **options) as other,
     ):
         lanes: dict[str, set[str]] = {"one": set(), "other": set()}
         number = iter(range(10**6))
@@ -257,6 +262,8 @@ def test_members_share_the_partitions_by_range_when_told_so(server: KafkaServer,
             return len(lanes["one"]) == len(lanes["other"]) == 2 and not lanes["one"] & lanes["other"]
 
         wait_until(shared_out, 60, what=f"two partitions for each: {lanes}")
+        with administrator(server) as admin:
+            assert admin.describe_groups([group])[group]["protocol_data"] == protocol
 
 
 def test_static_member_is_ended_by_another_of_its_name_and_told_so(
