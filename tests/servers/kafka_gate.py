@@ -10,8 +10,8 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
+from typing import BinaryIO, Final
 
 import attrs
 from kafka.protocol.consumer.group import HeartbeatRequest, OffsetCommitRequest, SyncGroupRequest
@@ -26,6 +26,8 @@ OFFSET_FETCH: Final = 9
 JOIN: Final = 11
 _MEMBERS: Final = {COMMIT: OffsetCommitRequest, 12: HeartbeatRequest, 14: SyncGroupRequest}
 _HEADER: Final = struct.Struct(">hhi")
+AT_ONCE: Final = 64 * 1024
+"""Bytes that a connection holds of an answer."""
 
 
 @attrs.frozen
@@ -106,22 +108,24 @@ class KafkaGate:
 
     def _carry(
         self,
-        way: Callable[[bytes, dict[int, Request]], bool],
+        way: Callable[[int, BinaryIO, socket.socket, dict[int, Request]], bool],
         source: socket.socket,
         target: socket.socket,
         asked: dict[int, Request],
     ) -> None:
-        with contextlib.suppress(OSError):
-            for frame in _frames(source):
-                if not way(frame, asked):
-                    break
-                target.sendall(len(frame).to_bytes(4, "big") + frame)
+        with contextlib.suppress(OSError), source.makefile("rb", buffering=AT_ONCE) as stream:
+            while len(length := stream.read(4)) == 4 and way(int.from_bytes(length, "big"), stream, target, asked):
+                pass
         with self._lock:
             self._sockets -= {source, target}
         _cut(source)
         _cut(target)
 
-    def _ask(self, frame: bytes, asked: dict[int, Request]) -> bool:
+    def _ask(self, size: int, stream: BinaryIO, target: socket.socket, asked: dict[int, Request]) -> bool:
+        """Read a request whole, for rules look into it; say whether it was passed on."""
+        frame = stream.read(size)
+        if len(frame) < size:
+            return False
         api, version, number = _HEADER.unpack_from(frame)
         request = Request(api, version, frame)
         if any([rule(request) for rule in list(self.rules)]):
@@ -132,26 +136,23 @@ class KafkaGate:
             said = _MEMBERS[api].decode(frame, version=version, header=True)
             generation = said.generation_id_or_member_epoch if api == COMMIT else said.generation_id
             self.generations[said.group_id] = max(self.generations.get(said.group_id, 0), generation)
+        target.sendall(size.to_bytes(4, "big") + frame)
         return True
 
-    def _answer(self, frame: bytes, asked: dict[int, Request]) -> bool:
-        request = asked.pop(int.from_bytes(frame[:4], "big"), None)
+    def _answer(self, size: int, stream: BinaryIO, target: socket.socket, asked: dict[int, Request]) -> bool:
+        """Pass an answer on in pieces, for megabytes held here would count as memory of who is tested."""
+        number = stream.read(4)
+        request = asked.pop(int.from_bytes(number, "big"), None)
         if request is not None and any([rule(request) for rule in list(self.answer_rules)]):
             return False
         if request is not None and request.api == FETCH:
-            self.fetched += len(frame)
-        return True
-
-
-def _frames(source: socket.socket) -> Iterator[bytes]:
-    """Give what comes, frame by frame, until it ends."""
-    with source.makefile("rb", buffering=256 * 1024) as stream:
-        while len(length := stream.read(4)) == 4:
-            size = int.from_bytes(length, "big")
-            frame = stream.read(size)
-            if len(frame) < size:
-                return
-            yield frame
+            self.fetched += size
+        target.sendall(size.to_bytes(4, "big") + number)
+        left = size - len(number)
+        while left and (piece := stream.read(min(left, AT_ONCE))):
+            target.sendall(piece)
+            left -= len(piece)
+        return not left
 
 
 def _cut(one: socket.socket) -> None:
