@@ -16,6 +16,9 @@ SLICE: Final = 0.05
 """Seconds of one wait for answers; another thread may get them meanwhile."""
 SPARE: Final = 8
 """Sets of callbacks that are kept to be used again."""
+BITS: Final = 31
+PARTITION: Final = 2**BITS - 1
+"""Where a message is, as one number: its offset, then so many bits of its partition."""
 
 _RESULT: Final = partial(tuple.__new__, PublishResult)
 """Makes a result of a pair, in half the time of the class."""
@@ -43,28 +46,35 @@ class Tellers:
     New ones for each call would be looked at whenever memory is cleared, and cost more than what they do.
     """
 
-    __slots__ = ("answers", "each", "missing")
+    __slots__ = ("answers", "each")
 
     def __init__(self) -> None:
         self.answers: list[Any] = []
+        """None: not there yet."""
         self.each: list[Teller] = []
-        self.missing = 0
-        """Answers that are still to come."""
 
     def begin(self, count: int) -> None:
         """Be ready for so many answers."""
         self.answers = [None] * count
-        self.missing = count
-        self.each += [partial(self._told, index) for index in range(len(self.each), count)]
+        self.each += [_teller(self, index) for index in range(len(self.each), count)]
 
-    def _told(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
-        # The text at once: thousands of messages on their way would each be looked at whenever memory is cleared.
-        self.answers[index] = f"{message.partition()}:{message.offset()}" if error is None else (error, len(message))
-        self.missing -= 1
+
+def _teller(tellers: Tellers, index: int) -> Teller:
+    def told(error: Any, message: Any) -> None:  # noqa: ANN401 - the client's own
+        # One number: thousands of anything larger on their way would be looked at whenever memory is cleared.
+        tellers.answers[index] = (
+            message.offset() << BITS | message.partition() if error is None else (error, len(message))
+        )
+
+    return told
+
+
+def _id(answer: int) -> str:
+    return f"{answer & PARTITION}:{answer >> BITS}"
 
 
 class Sent:
-    """Records on their way, one answer for each: None, the message's id, the client's error, or an error of ours.
+    """Records on their way, one answer for each: None, where it is, the client's error, or an error of ours.
 
     Args:
         producer: Asked for answers.
@@ -75,24 +85,24 @@ class Sent:
 
     def __init__(self, producer: Asked, tellers: Tellers, spare: list[Tellers], *, alone: bool) -> None:
         self._producer = producer
-        self._tellers = tellers
         self._owned = [tellers]
         self._done = False
         self._answers = tellers.answers
+        self._first = 0
+        """Below it, every answer is there."""
         self._spare = spare
-        self._faults = 0
         self._alone = alone
 
     def fault(self, index: int, error: BrokerError) -> None:
         """Note that one cannot be sent; called by who sends them."""
         self._answers[index] = error
-        self._faults += 1
 
     def _waits(self) -> bool:
         """Say whether an answer is still to come; the callbacks are given back as soon as none is."""
         if self._done:
             return False
-        if self._tellers.missing > self._faults:
+        with contextlib.suppress(ValueError):
+            self._first = self._answers.index(None, self._first)
             return True
         self._done = True
         with contextlib.suppress(IndexError):  # another thread was quicker
@@ -112,14 +122,14 @@ class Sent:
         deadline = time.monotonic() + timeout
         while self._waits() and (left := deadline - time.monotonic()) > 0:
             self._producer.serve(min(left, SLICE))
-        return not self._waits() and set(map(type, self._answers)) <= {str}
+        return not self._waits() and set(map(type, self._answers)) <= {int}
 
     def results(self, timeout: float) -> list[PublishResult]:
         """Wait for the broker's answers."""
         if self.confirmed(timeout):
-            return list(map(_RESULT, zip(self._answers, repeat(None), strict=False)))
+            return list(map(_RESULT, zip(map(_id, self._answers), repeat(None), strict=False)))
         return [
-            PublishResult(answer) if isinstance(answer, str) else PublishResult(None, self._error(answer))
+            PublishResult(_id(answer)) if isinstance(answer, int) else PublishResult(None, self._error(answer))
             for answer in self._answers
         ]
 
