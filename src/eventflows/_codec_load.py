@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from eventflows._codec_parts import Plain
 from eventflows.errors import DecodeError
 
 _DIGITS: Final = bytes(ord("0") if ord("0") <= byte <= ord("9") else ord(" ") for byte in range(256))
 _NINETEEN: Final = b"0" * 19
+
+MOST_TOGETHER: Final = 1024 * 1024
+"""Bytes of bodies that are looked at together, at most: this much again is taken twice for a moment."""
 
 _BEYOND_64_BITS: Final = re.compile(rb"(?:(?<=-)[0-9]{19,}|(?<![^\[,:\s])[0-9]{20,})(?![.eE0-9])")
 
@@ -58,6 +62,25 @@ def load(body: bytes | None) -> object:
     if body.translate(_DIGITS).rfind(_NINETEEN) >= 0 and _BEYOND_64_BITS.search(body):  # type: ignore[union-attr,arg-type]
         return reload(body)  # type: ignore[arg-type]
     return value
+
+
+def loader_of(bodies: Sequence[bytes | None]) -> Plain:
+    """Give what loads any of these as `load` does; looked at together for long integers, they cost half of it."""
+    try:
+        size = sum(map(len, bodies))  # type: ignore[arg-type]
+    except TypeError:  # a tombstone among them
+        return load
+    if not 0 < size <= MOST_TOGETHER:
+        return load
+    digits = b" ".join(bodies).translate(_DIGITS)  # type: ignore[arg-type]
+    return load if digits.rfind(_NINETEEN) >= 0 else _load_short
+
+
+def _load_short(body: bytes | None) -> object:
+    try:
+        return _loads(body)
+    except ValueError as error:
+        raise _not_json(body, error) from None  # type: ignore[arg-type]
 
 
 def reload(body: bytes, parse_float: Callable[[str], object] | None = None) -> object:

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import attrs
 
-from eventflows._codec_load import load, needed, reload
-from eventflows._codec_parts import Plain, below, cut, field_names, fields
+from eventflows._codec_load import load, loader_of, needed, reload
+from eventflows._codec_parts import Plain, Together, below, cut, field_names, fields
 from eventflows.errors import ConfigError, DecodeError
 
 _making: Final = threading.local()
@@ -50,14 +50,29 @@ def structurer(annotation: object) -> Plain:
                 return structure(body)
             raise _first_problem(error, annotation) from None
 
+    return structure
+
+
+def objects_together(annotation: object, structure: Plain) -> Together | None:
+    """Give what makes readers of JSON objects that are given as they are; None: this annotation wants something else.
+
+    Args:
+        annotation: What is wanted.
+        structure: Reads one, and says what is wrong with it.
+    """
     if annotation not in _OBJECTS:
-        return structure
+        return None
 
-    def as_read(body: bytes | None) -> object:
-        value = load(body)
-        return value if type(value) is dict else structure(body)  # which says what is wrong
+    def together(bodies: Sequence[bytes | None]) -> Plain:
+        read = loader_of(bodies)
 
-    return as_read
+        def as_read(body: bytes | None) -> object:
+            value = read(body)
+            return value if type(value) is dict else structure(body)
+
+        return as_read
+
+    return together
 
 
 def _unsupported(annotation: object, error: Exception) -> str:

@@ -72,7 +72,7 @@ class Batch(Sequence[Message]):
         options: One mapping for each message.
     """
 
-    __slots__ = ("bodies", "content_types", "headers", "ids", "keys", "options")
+    __slots__ = ("_size", "bodies", "content_types", "headers", "ids", "keys", "options")
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Batch(Sequence[Message]):
         content_types: Sequence[str | None] | None = None,
         options: Sequence[Mapping[str, object]] | None = None,
     ) -> None:
+        self._size: int | None = None
         none = (None,) * len(bodies)
         self.bodies = bodies
         self.headers = (_NOTHING,) * len(bodies) if headers is None else headers
@@ -113,7 +114,7 @@ class Batch(Sequence[Message]):
         if len(batches) == 1:
             return batches[0]
         flat = itertools.chain.from_iterable
-        return cls(
+        whole = cls(
             list(flat([batch.bodies for batch in batches])),
             headers=list(flat([batch.headers for batch in batches])),
             keys=list(flat([batch.keys for batch in batches])),
@@ -121,6 +122,9 @@ class Batch(Sequence[Message]):
             content_types=list(flat([batch.content_types for batch in batches])),
             options=list(flat([batch.options for batch in batches])),
         )
+        if all(batch._size is not None for batch in batches):
+            whole._size = sum(batch.size for batch in batches)
+        return whole
 
     def __len__(self) -> int:
         """Count the messages."""
@@ -153,7 +157,9 @@ class Batch(Sequence[Message]):
     @property
     def size(self) -> int:
         """Bytes of all bodies."""
-        return sum([len(body or b"") for body in self.bodies])
+        if self._size is None:
+            self._size = sum([len(body or b"") for body in self.bodies])
+        return self._size
 
     def __repr__(self) -> str:
         """Show how many, never what."""

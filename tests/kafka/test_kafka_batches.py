@@ -1,4 +1,4 @@
-"""kafka-python's producer, given whole batches: every record arrives as it was, and every answer is its own."""
+"""Whole batches, above all for kafka-python: every record arrives as it was, and every answer is its own."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def published(url: str, *batches: Sequence[Message]) -> list[PublishResult]:
         return [result for one in pending for result in one.results(30)]
 
 
-@pytest.mark.parametrize("more", ["", "?compression=gzip", "?linger=0.05"])
+@pytest.mark.parametrize(
+    "more", ["", "?compression=gzip", "?linger=0.05", "?linger=0", "?client=librdkafka", "?client=librdkafka&linger=0"]
+)
 def test_each_position_is_that_of_its_message_when_batches_are_mixed(more: str) -> None:
     """Bodies of every size, tombstones, keys, headers, times and partitions are where the answers say."""
     name = topic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -147,6 +148,32 @@ def test_integer_of_any_size_survives(number: int, form: str) -> None:
     body = form.format(number, number).encode()
 
     assert repr(plain(NOTHING, body)) == repr(json.loads(body))
+
+
+def outcome(read: Callable[[bytes | None], object], body: bytes | None) -> str:
+    """Say what reading gives, or what it says is wrong."""
+    try:
+        return repr(read(body))
+    except DecodeError as error:
+        return f"refused: {error}"
+
+
+SHORT = (b'{"a": 1.5}', b"[1, 2]", b'{"a": ', b"", b"  ", b'{"a": NaN}', b"1234567890123456789.5"[3:])
+LONG = (b'{"a": 123456789012345678901}', b"-9223372036854775809", b'{"a": 0.12345678901234567890123}')
+
+
+@pytest.mark.parametrize("annotation", [NOTHING, dict[str, Any], dict | None, list[int], str, bytes])
+@pytest.mark.parametrize(
+    "bodies",
+    [SHORT, SHORT + LONG, (*SHORT, None), (None,), (b"1" * 10, b"2" * 10), (b'"' + b"x" * 2**20 + b'"', *LONG), ()],
+    ids=["short", "with long integers", "with a tombstone", "a tombstone", "digits on end", "large", "none"],
+)
+def test_body_is_read_the_same_when_it_came_with_others(annotation: object, bodies: tuple[bytes | None, ...]) -> None:
+    """What is read of a body, or said to be wrong with it, does not depend on what it came with."""
+    made = decoder(annotation)
+    read = made.reader(bodies)
+
+    assert [outcome(read, body) for body in bodies] == [outcome(made.plain, body) for body in bodies]
 
 
 @pytest.mark.parametrize("body", [b"0.12345678901234567890123", b"12345678901234567890.5", b"123456789012345678901e3"])

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from eventflows.errors import ConfigError
-from eventflows.message import Chunk, Delivery, Lane, Message, Messages
+from eventflows.message import Batch, Chunk, Delivery, Lane, Message, Messages
 
 BODY = b"hunter2"
 
@@ -206,3 +206,13 @@ def test_messages_are_a_sequence_of_results() -> None:
     several = Messages(index for index in (1, None, 3))
 
     assert (len(several), list(several), several[2], several == Messages([1, None, 3])) == (3, [1, None, 3], 3, True)
+
+
+@pytest.mark.parametrize("asked", ["all", "one", "none"])
+def test_batch_joined_of_parts_has_their_size(asked: str) -> None:
+    """The size of a joined batch is that of its bodies, whether its parts were asked for theirs or not."""
+    parts = [Batch([b"ab", None]), Batch([b"c" * 10])]
+    for part in parts[: {"all": 2, "one": 1, "none": 0}[asked]]:
+        assert part.size
+
+    assert Batch.join(parts).size == 12

@@ -47,6 +47,10 @@ def _seconds(value: object) -> float:
     return number
 
 
+def _pause(value: object) -> float:
+    return 0.0 if str(value) in ("0", "0.0") else _seconds(value)
+
+
 def _one_of(*allowed: str) -> Any:  # noqa: ANN401 - a parser of an Option
     def parse(value: object) -> str:
         if value not in allowed:
@@ -95,7 +99,11 @@ SOURCE: Final = (
 DESTINATION: Final = (
     *_COMMON,
     Option(name="compression", parse=_one_of("none", "gzip", "snappy", "lz4", "zstd"), about="default none"),
-    Option(name="linger", parse=_seconds, about="seconds to wait for more of a batch (default 0)"),
+    Option(
+        name="linger",
+        parse=_pause,
+        about="seconds to wait for more of a batch (default 0; with client=librdkafka 0.0005)",
+    ),
 )
 
 

@@ -28,6 +28,9 @@ from eventflows.protocols import Location
 
 BATCH_BYTES: Final = 1_000_000
 CONNECT_SECONDS: Final = 5.0
+LINGER: Final = 0.0005
+"""Seconds. At 0 librdkafka sends the first record of each batch alone, and the rest when that is answered: with 4
+partitions a flow publishes a third less in a second, and takes a tenth more of a processor."""
 ALONE_SENDS: Final = 10
 """How many calls of `send` put no two records into one batch, after a batch was refused."""
 PLAIN: Final = 3
@@ -45,7 +48,7 @@ def producer_config(location: Location, options: Options) -> dict[str, Any]:
     return client_config(location, options) | {
         "acks": "all",
         "compression.type": options.get("compression", "none"),
-        "linger.ms": float(str(options.get("linger", 0))) * 1000,
+        "linger.ms": float(str(options.get("linger", LINGER))) * 1000,
         "partitioner": "murmur2_random",  # as the Java client
         "message.max.bytes": MAX_BYTES + 48_000,
         "request.timeout.ms": 10_000,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from eventflows.message import Chunk
@@ -27,7 +27,20 @@ class Held:
         now: When it came, by the runner's clock; None: now, by the machine's.
     """
 
-    __slots__ = ("acked", "at", "chunk", "failures", "lease", "left", "lost", "number", "renew_at", "state", "whole")
+    __slots__ = (
+        "acked",
+        "at",
+        "chunk",
+        "failures",
+        "lease",
+        "left",
+        "lost",
+        "number",
+        "reader",
+        "renew_at",
+        "state",
+        "whole",
+    )
 
     def __init__(self, chunk: Chunk, number: int, now: float | None = None) -> None:
         size = len(chunk)
@@ -41,6 +54,8 @@ class Held:
         self.whole = sum(chunk.sizes)
         self.at = time.monotonic() if now is None else now
         """When it came."""
+        self.reader: Callable[[bytes | None], object] | None = None
+        """What a worker reads its bodies with, once one of them did."""
         self.acked = False
         """Whether the broker has its acknowledgement already: at most once."""
         self.lease = 0.0

@@ -67,13 +67,8 @@ class Ledger:
         if packer is None or result is None:
             join(self.report.done, held, index, index + 1)
             return
-        if isinstance(result, (Message, Messages)):
-            messages = packer.several(result, held, index)
-            if messages:
-                self.flush()
-                self.report.parcels.append(Parcel(held, index, index + 1, messages))
-            else:
-                join(self.report.done, held, index, index + 1)
+        if type(result) is not dict and isinstance(result, (Message, Messages)):
+            self._put_several(packer, held, index, result)
             return
         body, content_type = encode(result)
         key = packer.key_of(result) if packer.computes_keys else None
@@ -85,6 +80,14 @@ class Ledger:
         self._types.append(content_type)
         if packer.computes_keys:
             self._keys.append(key)
+
+    def _put_several(self, packer: Packer, held: Held, index: int, result: Message | Messages) -> None:
+        messages = packer.several(result, held, index)
+        if messages:
+            self.flush()
+            self.report.parcels.append(Parcel(held, index, index + 1, messages))
+        else:
+            join(self.report.done, held, index, index + 1)
 
     def nothing(self, places: Sequence[tuple[Held, int, object, object, object]]) -> None:
         """Take that these have no result."""

@@ -172,6 +172,9 @@ class ThreadWorker:
     def _handler(self, held: Held) -> Callable[[int], object]:
         caller, chunk = self._caller, held.chunk
         if caller.plain and chunk.content_types is None:
-            call, decode, bodies = caller.apply.call, caller.apply.decoder.plain, chunk.bodies
+            call, bodies = caller.apply.call, chunk.bodies
+            decode = held.reader
+            if decode is None:  # not for each run: a chunk may come in hundreds of them
+                decode = held.reader = caller.apply.decoder.reader(bodies)
             return lambda index: call(decode(bodies[index]))
         return lambda index: caller.one(chunk, index)
