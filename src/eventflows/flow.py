@@ -313,7 +313,8 @@ def run_observed(
         limit: As in `run`.
         until_idle: As in `run`.
         signals: As in `run`.
-        exiting: The process ends after this: when a signal has come, further ones change nothing any more.
+        exiting: The process ends after this: when a signal has come, further ones change nothing any more, and what is
+            loaded is spared the garbage collector.
     """
     if not flows:
         raise ConfigError("run(): give it at least one flow.")
@@ -329,7 +330,7 @@ def run_observed(
     done = threading.Event()
     plans = [flow.plan() for flow in flows]
     plans = [attrs.evolve(plan, observers=[*plan.observers, *observers]) for plan in plans]
-    runners = [Runner(plan, limit=limit, until_idle=until_idle, done=done) for plan in plans]
+    runners = [Runner(plan, limit=limit, until_idle=until_idle, done=done, exiting=exiting) for plan in plans]
     for flow, runner in zip(flows, runners, strict=True):
         flow._runners.add(runner)
     supervise(runners, done, signals=signals, exiting=exiting)

@@ -57,6 +57,11 @@ def rejects(input: int) -> None:
     from eventflows import Reject
     raise Reject("too small")
 
+@subscriber("local://in?file=flows.db", load=lambda: [[] for _ in range(1000)])
+def spared(input: int, state: list) -> None:
+    import gc
+    print("spared", gc.get_freeze_count() > 1000, any(one is state for one in gc.get_objects()), flush=True)
+
 def plain(input): ...
 """
 
@@ -299,6 +304,23 @@ def test_command_alone_shows_its_help(folder: pathlib.Path) -> None:
     """Whoever types only the name is taught."""
     done = command(folder)
     assert (done.returncode, done.stderr.startswith("Usage: eventflows")) == (2, True)
+
+
+def test_run_spares_what_is_loaded_the_garbage_collector(folder: pathlib.Path) -> None:
+    """A model is gone through once, not whenever messages have come and gone."""
+    command(folder, "send", "local://in?file=flows.db", given=b"1\n")
+    done = command(folder, "run", "scorer:spared", "--limit", "1")
+    assert "spared True False" in done.stdout
+
+
+def test_flow_that_is_run_from_code_leaves_the_garbage_collector_alone(folder: pathlib.Path) -> None:
+    """The process is not the library's: what it does with its memory is its own affair."""
+    command(folder, "send", "local://in?file=flows.db", given=b"1\n")
+    code = "import scorer; scorer.spared.run(limit=1)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "spared False True" in done.stdout
 
 
 def test_run_in_a_pipe_logs_plain_lines(folder: pathlib.Path) -> None:

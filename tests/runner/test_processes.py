@@ -223,3 +223,10 @@ def test_process_hands_back_what_it_has_not_begun_when_stopped(tmp_path: pathlib
     [result] = run_observed([flow], [Watch()], signals=False)
     stopper.join()
     assert (result.acked < 45, result.released > 0, result.acked + result.released) == (True, True, result.received)
+
+
+def test_process_spares_what_is_loaded_the_garbage_collector() -> None:
+    """A worker process is the library's own: what was there when it was ready is gone through no more."""
+    [spared] = run(runner_flows.spared, 1)
+
+    assert spared.body == b"true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,15 @@ from eventflows.codec import Decoder
 from eventflows.errors import DecodeError
 from eventflows.message import Chunk, Delivery
 from eventflows.observe import Observers
+
+
+def spare_the_loaded() -> None:
+    """Tell the garbage collector to leave alone what is there; for a process that is ours.
+
+    It goes through everything again and again while messages come and go: 30 ms for 50,000 objects, each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,7 @@ from eventflows.codec import encode
 from eventflows.errors import RunError
 from eventflows.message import Delivery, Message, Messages
 from eventflows.observe import Observers
-from eventflows.runner.calling import Apply, Caller
+from eventflows.runner.calling import Apply, Caller, spare_the_loaded
 from eventflows.runner.outputs import Packer
 from eventflows.runner.reference import Reference
 from eventflows.runner.runs import Unit
@@ -214,6 +214,7 @@ def main(connection: Connection, cell: Cell, reference: Reference, watched: bool
         batch=plan.batch,
     )  # fmt: skip
     caller = Caller(apply, Observers(plan.name, ()))
+    spare_the_loaded()
     _send(connection, ("ready", os.getpid()))
     while True:
         try:

@@ -20,6 +20,7 @@ from eventflows.errors import (
 from eventflows.observe import Observers
 from eventflows.observe.logging import LoggingObserver
 from eventflows.protocols import Capabilities, Publisher, Subscriber, TransactionalSource
+from eventflows.runner.calling import spare_the_loaded
 from eventflows.runner.inbox import Inbox
 from eventflows.runner.outbox import Outbox, Place
 from eventflows.runner.outcome import dead_letter_action
@@ -73,6 +74,7 @@ class Runner:
         limit: Inputs to settle finally, at most; None: no limit.
         until_idle: Seconds without anything to do after which it drains; None: never.
         done: Set when it has ended.
+        exiting: The process ends after this: what is loaded is there to its end, and is spared the garbage collector.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class Runner:
         limit: int | None = None,
         until_idle: float | None = None,
         done: threading.Event | None = None,
+        exiting: bool = False,
     ) -> None:
         self.plan = plan
+        self._exiting = exiting
         self._limit = limit
         self._until_idle = until_idle
         self._done = done or threading.Event()
@@ -155,6 +159,8 @@ class Runner:
             limit=self._limit,
             until_idle=self._until_idle,
         )
+        if self._exiting:
+            spare_the_loaded()
         try:
             self._pump(pump, subscriber)
         finally:
