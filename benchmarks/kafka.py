@@ -67,7 +67,7 @@ def url(place: Place, client: str) -> str:
 
 def other(client: str, sign: str = "?") -> str:
     """Give what makes a URL use another client than the default one."""
-    import os; return "" if client == CLIENTS[0] else f"{sign}client={client}" + (os.environ.get("LING","") if sign == "?" else "")
+    return "" if client == CLIENTS[0] else f"{sign}client={client}"
 
 
 def flow_consume(client: str) -> Row:

@@ -29,8 +29,8 @@ from eventflows.protocols import Location
 BATCH_BYTES: Final = 1_000_000
 CONNECT_SECONDS: Final = 5.0
 LINGER: Final = 0.0005
-"""Seconds. At 0 librdkafka sends the first record of each batch alone, and the rest when that is answered: with 4
-partitions a flow publishes a third less in a second, and takes a tenth more of a processor."""
+"""Seconds. At 0 librdkafka sends the first record of a batch alone, and the rest when that is answered, which takes a
+sixth more of a processor."""
 ALONE_SENDS: Final = 10
 """How many calls of `send` put no two records into one batch, after a batch was refused."""
 PLAIN: Final = 3
