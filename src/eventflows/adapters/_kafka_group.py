@@ -219,6 +219,7 @@ class Group:
     def _begin_anew(self, partition: Partition, first: int) -> None:
         self.fence([partition])
         self.claims[partition] = Claim(partition, Committed(first))
+        self._identities.pop(partition.topic, None)  # whatever it was, this claim may be of another
 
     def moving(self, claims: list[Claim], tell: Callable[[], None]) -> Mapping[Partition, Committed] | None:
         """Give what is to be committed of claims before they move; None: wait until `tell` is called instead."""
