@@ -9,17 +9,17 @@ from collections.abc import Iterator
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
-from eventflows import HaltedError, PermissionDeniedError, RunResult, subscriber
+from eventflows import HaltedError, Messages, PermissionDeniedError, RunResult, publisher, subscriber
 from eventflows.flow import Flow
 from eventflows.locate import open_publisher
 from eventflows.message import Message
 from eventflows.secret import Secret
 from eventflows.testing import wait_until
-from eventflows.testing.conditions import Background
+from eventflows.testing.conditions import Background, pass_time
 from eventflows.testing.flows import Calls
 from kafka_use import CLIENTS, administrator, committed, ends, fresh_topic
 from servers.kafka import PASSWORDS, KafkaServer, gate, shared
-from servers.kafka_gate import COMMIT, Request
+from servers.kafka_gate import COMMIT, PRODUCE, Request
 
 
 @pytest.fixture
@@ -131,3 +131,34 @@ def test_position_does_not_pass_what_is_worked_on_however_much_is_done_behind_it
         wait_until(lambda: list(committed(server, group).values()) == [2], 20, what="a position of 2", every=0.2)
         go.set()
         wait_until(lambda: committed(server, group) == ends(server, topic), 20, what="the end", every=0.2)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_position_waits_for_the_confirmation_of_every_output(
+    server: KafkaServer, group: str, client: str, stopped: bool
+) -> None:
+    """Done and published is not enough, and neither is a stop: nothing is committed before the broker has answered."""
+    topic, destination, go = fresh_topic(server), fresh_topic(server), threading.Event()
+    calls = Calls(lambda body: body)
+
+    def apply(input: bytes) -> Messages:
+        calls(input)
+        return Messages([input, b"more"])
+
+    passing = publisher(f"kafka://{server.address('GATED')}/{destination}", **CLIENTS[client])(apply)
+    url = f"kafka://{server.address()}/{topic}"
+    flow = subscriber(url, group=group, drain_timeout=60.0, **CLIENTS[client])(passing)
+    gate().answer_rules.append(lambda request: request.api == PRODUCE and not go.wait(30.0))
+    publish(server, topic, range(6))
+    run: Background[RunResult] = Background(lambda: flow.run(signals=False))
+    try:
+        wait_until(lambda: len(calls.finished) == 6, 20, what="all work")
+        if stopped:
+            flow.stop()
+        pass_time(3.0)  # three times as long as settled work waits for its commit
+        assert (sum(committed(server, group).values()), run.running) == (0, True)
+    finally:
+        go.set()
+    wait_until(lambda: committed(server, group) == ends(server, topic), 20, what="the end", every=0.2)
+    flow.stop()
+    assert run.result(30.0, "the end of the run").acked == 6
