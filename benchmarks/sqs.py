@@ -224,7 +224,11 @@ def peers(best: float) -> None:
         return
     print(f"\npeers: receive, work, delete; {PEER_COUNT:,} messages, the better of 2 turns; eventflows {best:,.0f}/s")
     for name, package in PEERS.items():
-        seconds = min(peer(python, name) for _ in range(2))
+        try:
+            seconds = min(peer(python, name) for _ in range(2))
+        except subprocess.CalledProcessError as error:
+            print(f"{package:34} failed: {error.stderr.strip().rpartition(chr(10))[2]}")
+            continue
         rate = PEER_COUNT / seconds
         print(f"{package:34} {rate:10,.0f} {rate / best:6.2f}  eventflows is {best / rate:.1f} times as fast")
 

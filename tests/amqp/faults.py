@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from amqp.frames import Performative
+from amqp.codec import Described
+from amqp.frames import Performative, error, rejected
 from amqp.stored import Stored
 
 Refusal = tuple[str, str]
@@ -37,6 +38,10 @@ class Faults:
         self.trace: Callable[[str, int, Performative], Any] | None = None
         """Hears every frame that comes: container, channel, performative."""
         self._held: list[tuple[str, Callable[[], None]]] = []
+        self.endings = 0
+        """How many sessions end as their `$cbs` is attached to."""
+        self.terse = False
+        """Whether what is published is refused by an error of two fields: clients cannot read it, and hang."""
         self.delay = 0.0
         """Seconds by which every answer comes late: of management, to a publication, to a settlement."""
 
@@ -100,7 +105,12 @@ class Faults:
     def clear(self) -> None:
         """Let nothing go wrong."""
         self._planned, self._frozen, self._held, self.delay, self.trace = [], set(), [], 0.0, None
-        self._mute = set()
+        self._mute, self.endings, self.terse = set(), 0, False
+
+    def refusal(self, condition: str, text: str) -> Described:
+        """Say that what was published is refused."""
+        why = error(condition, text)
+        return rejected(Described(why.descriptor, why.value[:2]) if self.terse else why)
 
     def frozen(self, operation: str, entity: str) -> bool:
         """Whether calls of an operation are not answered."""

@@ -143,7 +143,7 @@ class Inlet:
                 link.session.connection.reset()
                 return None
             if refused is not None:
-                return rejected(error(*refused))
+                return self._broker.faults.refusal(*refused)
         if events:
             place = self._partition or self._hub.choose(events[0].annotations.get(PARTITION_KEY))
             for event in events:

@@ -61,7 +61,11 @@ class Broker:
         """Attach a link to what it asks for, or refuse it."""
         path = unquote(urlsplit(link.address).path if "://" in link.address else link.address).strip("/")
         if path == "$cbs":
-            link.accept(Cbs(self))
+            if self.faults.endings:
+                self.faults.endings -= 1
+                link.session.end("amqp:internal-error", "ended, as it was told to")
+            else:
+                link.accept(Cbs(self))
             return
         name = path.partition("/$")[0]
         if self.faults.frozen("open", name):

@@ -52,7 +52,7 @@ class Inlet:
             if refused is None and isinstance(self._entity, Queue) and self._entity.has_sessions:
                 refused = None if message.session_id else ("amqp:not-allowed", "A message here has a session id.")
             if refused is not None:
-                return rejected(error(*refused))
+                return faults.refusal(*refused)
         for message in messages:
             self._entity.put(message)
         return ACCEPTED

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from eventflows import HaltedError, open_publisher, open_subscriber, publisher, subscriber
-from eventflows.adapters._eventhubs_claims import AHEAD
+from eventflows import HaltedError, Message, open_publisher, open_subscriber, publisher, subscriber
+from eventflows.adapters._eventhubs_claims import AHEAD, Claim
 from eventflows.adapters._eventhubs_member import Member
 from eventflows.adapters._eventhubs_place import Place
-from eventflows.adapters._eventhubs_positions import Positions
+from eventflows.adapters._eventhubs_positions import SAVE_SECONDS, Positions
 from eventflows.adapters._eventhubs_store import SqliteStore
 from eventflows.errors import BrokerError, ConnectionFailedError, InvalidMessageError, LeaseLostError, NotFoundError
-from eventflows.policy import RetryPolicy
+from eventflows.policy import RetryPolicy, Settlement, Verdict
 from eventflows.testing.cases import PLENTY, numbered
 from eventflows.testing.conditions import wait_until
 from eventhubs_harness import EventHubsHarness
@@ -63,6 +63,34 @@ def test_opening_comes_back_when_the_service_never_answers(broker: EventHubsHarn
     broker._server.thaw("open")
     made.open()
     made.close()
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_opening_comes_back_when_its_session_ends_meanwhile(broker: EventHubsHarness, side: str) -> None:
+    """The client hears of it, and waits on; the next time it opens."""
+    url, server = broker.source_url(hub(broker)), broker._server
+    made = open_subscriber(url, **broker.source_options) if side == "source" else open_publisher(url)
+    server.call(lambda: setattr(server.broker.faults, "endings", 1))
+    begun = time.monotonic()
+    with contextlib.suppress(ConnectionFailedError):  # a client that notices, and tries again in time, is no worse
+        made.open(timeout=1.0)
+    assert time.monotonic() - begun < 5.0
+    server.call(lambda: setattr(server.broker.faults, "endings", 0))
+    made.open()
+    made.close()
+
+
+def test_publishing_comes_back_when_a_refusal_cannot_be_read(broker: EventHubsHarness) -> None:
+    """The client fails inside its own callback, and waits for ever; the publisher goes on without it."""
+    name, server = hub(broker), broker._server
+    with open_publisher(broker.source_url(name)) as made:
+        server.call(lambda: setattr(server.broker.faults, "terse", True))
+        server.plan("publish", "com.microsoft:argument-error", entity=name)
+        begun = time.monotonic()
+        [result] = made.publish([Message(b"x")], timeout=1.0)
+        assert (result.error is not None, time.monotonic() - begun < 5.0) == (True, True)
+        [result] = made.publish([Message(b"y")], timeout=UP_TO)
+        assert result.error is None
 
 
 @pytest.mark.trial  # an answer is waited for that never comes
@@ -177,6 +205,33 @@ def test_position_never_passes_an_unfinished_event(broker: EventHubsHarness) -> 
         ack(made, [taken[0], taken[1], taken[3], taken[4]])
         made.flush(timeout=UP_TO)
     assert broker.committed(name) == {f"{name}/1": 2}
+
+
+def test_position_is_written_in_time_while_the_member_reads_on(broker: EventHubsHarness) -> None:
+    """Nobody flushes and nothing closes: a position is written when its time has come."""
+    name = hub(broker)
+    publish(broker, name, *to(0, b"0", b"1", b"2"))
+    with reading(broker, name) as made:
+        taken = take(made, 3)
+        made.settle([Settlement(verdict=Verdict.ACK, spans=[one.span for one in taken[:2]])])
+        assert broker.committed(name) == {}
+
+        def is_written() -> bool:
+            made.receive(0, max_bytes=0, timeout=0.1)
+            return broker.committed(name) == {f"{name}/0": 2}
+
+        wait_until(is_written, SAVE_SECONDS * 2, what="the position")
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "due"),
+    [(500, 1.1, True), (499, 1.1, False), (500, 0.5, False), (1, 5.1, True), (1, 4.5, False), (0, 60.0, False)],
+)
+def test_position_is_due_by_count_and_by_time(done: int, seconds: float, due: bool) -> None:
+    """After 500 events, at most once a second; or after 5 seconds; where something is done at all."""
+    claim = Claim("here", KEY, None, None)
+    claim.finished, claim.saved_at = done, time.monotonic() - seconds
+    assert Positions(SqliteStore(None), "here").is_due(claim) is due
 
 
 def test_stuck_partition_delays_neither_the_others_nor_the_renewal(broker: EventHubsHarness) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -185,6 +186,30 @@ def test_opening_keeps_its_time_when_no_token_is_answered(azure: AzureServer, na
     for made in (reader(azure, name), writer(azure, name)):
         made.open(timeout=UP_TO)
         made.close()
+
+
+@pytest.mark.parametrize("make", [reader, writer])
+def test_opening_keeps_its_time_when_its_session_ends_meanwhile(azure: AzureServer, name: str, make: Any) -> None:
+    """The client hears of it, and waits on; the next time it opens."""
+    azure.call(lambda: setattr(azure.broker.faults, "endings", 1))
+    made, began = make(azure, name), time.monotonic()
+    with pytest.raises(ConnectionFailedError):
+        made.open(timeout=SHORT)
+    assert time.monotonic() - began < SHORT + SLACK
+    made.open(timeout=UP_TO)
+    made.close()
+
+
+def test_publishing_keeps_its_time_when_a_refusal_cannot_be_read(azure: AzureServer, name: str) -> None:
+    """The client fails inside its own callback, and waits for ever; the publisher goes on without it."""
+    with writer(azure, name) as made:
+        azure.call(lambda: setattr(azure.broker.faults, "terse", True))
+        azure.plan("publish", "com.microsoft:argument-error", entity=name)
+        began = time.monotonic()
+        [result] = made.publish([Message(b"x")], timeout=SHORT)
+        assert (type(result.error), time.monotonic() - began < SHORT + SLACK) == (OutcomeUnknownError, True)
+        [result] = made.publish([Message(b"y")], timeout=UP_TO)
+        assert result.error is None
 
 
 def test_publishing_keeps_its_time_when_it_is_taken_without_an_answer(azure: AzureServer, name: str) -> None:

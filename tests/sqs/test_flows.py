@@ -11,6 +11,7 @@ import time
 import pytest
 
 from eventflows import Delivery, InvalidMessageError, Message, RetryPolicy, open_publisher, open_subscriber, subscriber
+from eventflows.errors import OutcomeUnknownError
 from eventflows.policy import Settlement, Verdict
 from eventflows.testing import wait_until
 from eventflows.testing.cases import numbered
@@ -132,6 +133,29 @@ def test_sends_that_wait_share_their_calls(kind: str, at_once: int, request: pyt
     wanted = [b"first %d" % number for number in range(at_once)] + [b"%d" % n for n in range(WAITING) if n != 17]
     bodies = read_until(broker.source_url(name), set(wanted))
     assert (bodies if kind == "fifo" else sorted(bodies)) == (wanted if kind == "fifo" else sorted(wanted))
+
+
+def test_send_that_had_not_begun_in_time_is_never_made(fifo: SqsFifoHarness) -> None:
+    """Its sender was told that it is not known what became of it: it must not come behind what is sent again."""
+    name = fifo.fresh()
+    fifo.create(name)
+    begun, go = threading.Event(), threading.Event()
+
+    def rule(queue: str, action: str) -> bool:
+        if action == "SendMessageBatch":
+            begun.set()
+            go.wait(UP_TO)
+        return True
+
+    fifo._gate.on_call.append(rule)
+    with open_publisher(fifo.source_url(name)) as made:
+        first = made.send([Message(b"first", key="k")])
+        assert begun.wait(UP_TO)
+        [late] = made.publish([Message(b"late", key="k")], timeout=0.2)
+        go.set()
+        assert [one.error for one in (*first.results(UP_TO), *made.publish([Message(b"last", key="k")]))] == [None] * 2
+    assert isinstance(late.error, OutcomeUnknownError)
+    assert read_until(fifo.source_url(name), {b"first", b"last"}) == [b"first", b"last"]
 
 
 def test_what_nobody_takes_goes_back_in_tens(broker: SqsHarness) -> None:

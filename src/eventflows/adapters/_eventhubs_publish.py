@@ -123,11 +123,11 @@ class EventHubsPublisher:
         with self._lock:
             if self._closed:
                 raise ClosedError(f"{self._place.text} was closed; open it again, or make a new one.")
-            if self._owner is not None and self._owner.hangs:
+            if self._owner is not None and (self._owner.hangs or self._owner.overdue("publish")):
                 self._let_go()
             owner = self._owner or self._open(timeout)
             work = _Work(batch, self._client, self._place.text, deadline)
-            return _Sent(work, owner.start(work.run), self._place.text)
+            return _Sent(work, owner.start(work.run, by=deadline), self._place.text)
 
     def check(self) -> Sequence[Finding]:
         """Look whether it can be reached, and lets us send."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from concurrent.futures import Future, wait
+from typing import Any, Final, TypeVar
 
 from eventflows.errors import ConnectionFailedError, OutcomeUnknownError
 
 T = TypeVar("T")
+
+MOMENT: Final = 2.0
+"""Seconds by which a call of a client may pass the time that it was given."""
 
 
 class Owner:
@@ -29,6 +34,8 @@ class Owner:
         self._place = place
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._hangs = ""
+        self._due: deque[tuple[Future[Any], float]] = deque()
+        """Calls that must be over by a time of `time.monotonic()`, in order."""
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -43,11 +50,23 @@ class Owner:
         """Whether it belongs to the process that this one was forked from, and its thread is not here."""
         return self._process != os.getpid()
 
-    def start(self, call: Callable[[], T]) -> Future[T]:
-        """Make a call after those before it, without waiting."""
+    def start(self, call: Callable[[], T], *, by: float | None = None) -> Future[T]:
+        """Make a call after those before it, without waiting; with `by` it ends itself by then, unless it hangs."""
         future: Future[T] = Future()
+        if by is not None:
+            self._due.append((future, by))
         self._calls.put((future, call))
         return future
+
+    def overdue(self, doing: str) -> bool:
+        """Say whether a call that should have ended itself hangs; one whose time is just over has a moment more."""
+        while self._due and self._due[0][0].done():
+            self._due.popleft()
+        if not self._due or time.monotonic() < self._due[0][1]:
+            return False
+        if not wait([self._due[0][0]], MOMENT).done:
+            self._hangs = doing
+        return bool(self._hangs)
 
     def call(self, call: Callable[[], T], timeout: float, doing: str) -> T:
         """Make a call and wait for it.
