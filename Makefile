@@ -33,7 +33,7 @@ test: servers ## Run the tests that are quick
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not trial"
 
 trials: servers ## Run the tests that take long: kills, storms, broken networks, soaks
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "trial and not unproven"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m trial
 
 soak: .venv/.dev ## Kill processes while they work on a million messages, and prove the results complete
 	$(BIN)/python -m pytest -s -m trial tests/runner/test_soak.py

@@ -8,9 +8,6 @@ WITH_A_BROKER = {"kafka", "sqs", "servicebus", "eventhubs"}
 """Folders whose tests sit beside a server: `make brokers` runs them alone."""
 HEAVY = {"kafka", "sqs"}
 """Those whose server takes seconds to start; the AMQP stand-in is there in a millisecond, wherever a test runs."""
-UNPROVEN_TESTS: dict[str, str] = {}
-"""Tests that fail, or fail at times, and are not settled yet: a file, and what their names begin with. They gate no
-change so far."""
 ALONE = ("errors", "place", "store", "holding", "wire")
 """Endings of the files there that start none."""
 
@@ -22,8 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder, stem = item.path.parent.name, item.path.stem
         if folder in WITH_A_BROKER and not stem.endswith(ALONE):
             item.add_marker(pytest.mark.broker)
-            if item.name.startswith(UNPROVEN_TESTS.get(stem, ())):
-                item.add_marker(pytest.mark.unproven)
             if folder in HEAVY:
                 suite = getattr(item, "cls", None)
                 item.add_marker(pytest.mark.xdist_group(stem if suite is None else f"{stem}-{suite.__name__}"))
