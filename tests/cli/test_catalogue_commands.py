@@ -234,7 +234,7 @@ def test_check_looks_at_every_end_of_a_flow(folder: pathlib.Path) -> None:
         "def apply(input): return input\n"
     )
     done = command(folder, "check", "ends:apply")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok", "ok", "error", "Mend"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok", "ok", "error", "Check"]
     assert done.returncode == 1
 
 
