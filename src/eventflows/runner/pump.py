@@ -138,11 +138,11 @@ class Pump:
             if self._transactions is not None:
                 self._transactions.turn(self._subscriber)
             self._settle()
-            now = self._clock.now()
-            self._dispatch.unpark(now)
+            self._dispatch.unpark(now := self._clock.now())
             if not self.draining or self._at_most_once:
                 self._dispatch.feed(now)
             self._check_end(now)
+            self._taken_back.tell()  # now: a receive may block
             if not (self.draining and self.ended):
                 self._receive(now)
             self._wait = 0.0
