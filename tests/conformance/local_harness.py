@@ -40,7 +40,7 @@ class LocalHarness(Harness):
     patience = 20.0
     quiet = 0.15
     short = 0.3
-    lease = 0.5
+    lease = 0.8
     delay = 0.4
     saturation = 1.0
     replay_options: ClassVar[Mapping[str, object]] = {"retain": 3600}
