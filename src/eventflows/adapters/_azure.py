@@ -18,6 +18,9 @@ from eventflows.protocols import Option
 from eventflows.secret import Secret
 
 SUFFIX: Final = ".servicebus.windows.net"
+OPEN: Final = "open"
+PUBLISH: Final = "publish"
+"""What was being done, as errors say it."""
 _PART: Final = re.compile(r"\s*([A-Za-z]+)\s*=(.*)", re.DOTALL)
 _WRITTEN: Final = {
     "endpoint": "Endpoint",

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from eventflows.adapters import _eventhubs_look as look
+from eventflows.adapters._azure import OPEN
 from eventflows.adapters._eventhubs_claims import AHEAD, Claim, EventHubsChunk
 from eventflows.adapters._eventhubs_errors import translate
 from eventflows.adapters._eventhubs_loop import Loop
@@ -83,13 +84,13 @@ class EventHubsSubscriber:
         self._closed = False
         loop = self._loop = Loop("eventflows-eventhubs", self._place.text)
         try:
-            loop.call(self._member.join(), timeout, "open")
+            loop.call(self._member.join(), timeout, OPEN)
         except OutcomeUnknownError as error:
             self._let_go(1.0)
             raise ConnectionFailedError(f"{self._place.text} did not answer within {timeout:g} s.") from error
         except Exception as error:
             self._let_go(1.0)
-            raise error if isinstance(error, EventflowsError) else translate(error, self._place.text, "open") from error
+            raise error if isinstance(error, EventflowsError) else translate(error, self._place.text, OPEN) from error
 
     def _let_go(self, timeout: float) -> None:
         """End every claim, leave the group, end the loop; what hangs is left behind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -101,3 +102,11 @@ class Owner:
                 except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
                     future.set_exception(error)
             del work, future, call
+
+
+def close_all(*handlers: Any) -> None:  # noqa: ANN401 - the client's own; None: there was none
+    """Close parts of the client."""
+    for one in handlers:
+        if one is not None:
+            with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
+                one.close()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from eventflows.adapters._azure import OPEN, PUBLISH
 from eventflows.errors import (
     AuthenticationError,
     BrokerError,
@@ -75,8 +76,6 @@ CONDITIONS: Final[Mapping[str, Row]] = {
 }
 """What the client has no class for: the condition that the service refused it with."""
 _CONDITION: Final = re.compile(r"Error condition: ([\w:.-]+?)\.?(?:\s|$)")  # the client has it in the text only
-OPEN: Final = "open"
-PUBLISH: Final = "publish"
 
 
 def wants_sessions(error: BaseException) -> bool:

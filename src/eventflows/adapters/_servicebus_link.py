@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import attrs
 
-from eventflows.adapters._servicebus_errors import OPEN, translate
+from eventflows.adapters._azure import OPEN
+from eventflows.adapters._owner import close_all
+from eventflows.adapters._servicebus_errors import translate
 from eventflows.adapters._servicebus_held import lease_of
 from eventflows.adapters._servicebus_place import Place, client_of
 from eventflows.adapters._servicebus_types import Client, Native, Receiver
@@ -38,14 +40,6 @@ class Word:
     index: int
     answered: bool = False
     error: BrokerError | None = None
-
-
-def close_all(*handlers: Any) -> None:  # noqa: ANN401 - the client's own; None: there was none
-    """Close parts of the client."""
-    for one in handlers:
-        if one is not None:
-            with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
-                one.close()
 
 
 class _Always(threading.Event):

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import attrs
-
-from eventflows.adapters._azure import WRITE, mend
-from eventflows.adapters._owner import Owner
-from eventflows.adapters._servicebus_errors import OPEN, PUBLISH, translate
-from eventflows.adapters._servicebus_link import close_all
+from eventflows.adapters._azure import OPEN, PUBLISH
+from eventflows.adapters._azure_publish import AzurePublisher, Work
+from eventflows.adapters._owner import close_all
+from eventflows.adapters._servicebus_errors import translate
 from eventflows.adapters._servicebus_place import client_of, place_of
 from eventflows.adapters._servicebus_types import Client, Outgoing, Sender
 from eventflows.adapters._servicebus_wire import outgoing
-from eventflows.errors import (
-    BrokerError,
-    ClosedError,
-    ConnectionFailedError,
-    InvalidMessageError,
-    OutcomeUnknownError,
-    TooLargeError,
-)
+from eventflows.errors import BrokerError, InvalidMessageError, OutcomeUnknownError, TooLargeError
 from eventflows.message import Message
-from eventflows.protocols import Capabilities, Finding, Location, Pending, PublishResult
-
-LONGEST_SEND: Final = 60.0
-"""Seconds for a batch that was given to `send`; without a time the client would wait for ever for an answer."""
+from eventflows.protocols import Capabilities, Location, PublishResult
 
 
-class ServiceBusPublisher:
+class ServiceBusPublisher(AzurePublisher):
     """Writes to one queue or topic.
 
     Args:
@@ -44,46 +28,15 @@ class ServiceBusPublisher:
         capabilities: Of Service Bus; the largest message is the link's own once it is open.
     """
 
+    broker = "servicebus"
+    missing = "Create the queue or topic, or correct the URL."
+    unit = "a message"
+
     def __init__(self, location: Location, options: Mapping[str, object], capabilities: Capabilities) -> None:
-        self.capabilities = capabilities
         self._place = place_of(location, options)
-        self._options = options
-        self._lock = threading.Lock()
-        self._owner: Owner | None = None
+        super().__init__(self._place.text, options, capabilities)
         self._client: Client | None = None
         self._sender: Sender | None = None
-        self._closed = False
-
-    def __repr__(self) -> str:
-        """Show the URL."""
-        return f"ServiceBusPublisher({self._place.text!r})"
-
-    def open(self, *, timeout: float = 30.0) -> None:
-        """Connect and attach the link.
-
-        Raises:
-            NotFoundError: The queue or topic is not there. Create it.
-            AuthenticationError: Correct the credentials.
-            PermissionDeniedError: Allow it to send.
-            ConnectionFailedError: It is worth trying again.
-        """
-        with self._lock:
-            self._closed = False
-            self._let_go()
-            self._open(timeout)
-
-    def _open(self, timeout: float) -> Owner:
-        owner = self._owner = Owner("eventflows-servicebus-publisher", self._place.text)
-        try:
-            most = owner.call(lambda: self._connect(timeout), timeout, OPEN)
-        except OutcomeUnknownError as error:
-            self._let_go()
-            raise ConnectionFailedError(f"{self._place.text} did not answer within {timeout:g} s.") from error
-        except BaseException:
-            self._let_go()
-            raise
-        self.capabilities = attrs.evolve(self.capabilities, max_publish_bytes=most)
-        return owner
 
     def _connect(self, timeout: float) -> int:
         client = client_of(self._place, self._options, retry_total=0, try_timeout=max(timeout, 0.1))
@@ -96,74 +49,13 @@ class ServiceBusPublisher:
         except Exception as error:
             raise translate(error, self._place.text, OPEN) from error
 
-    def _let_go(self) -> Future[None] | None:
-        """Close the client on its own thread, where what hangs is left behind; gives the end of what was to be sent.
+    def _forget(self) -> Callable[[], None]:
+        client, sender = self._client, self._sender
+        self._client = self._sender = None
+        return functools.partial(close_all, sender, client)
 
-        Everything is confirmed by then. The client's own end takes it up to a second, in which it waits for a thread
-        of its own that sleeps.
-        """
-        owner, client, sender = self._owner, self._client, self._sender
-        self._owner = self._client = self._sender = None
-        if owner is None:
-            return None
-        sent = owner.start(lambda: None)
-        owner.start(functools.partial(close_all, sender, client))
-        owner.end()
-        return sent
-
-    def send(self, batch: Sequence[Message]) -> Pending:
-        """Start to publish."""
-        return self._send(batch, LONGEST_SEND)
-
-    def publish(self, batch: Sequence[Message], *, timeout: float = 30.0) -> list[PublishResult]:
-        """Publish and wait for the answers."""
-        return self._send(batch, timeout).results(timeout)
-
-    def _send(self, batch: Sequence[Message], timeout: float) -> _Sent:
-        deadline = time.monotonic() + timeout
-        if self._owner is not None and self._owner.elsewhere:  # forked: the connection, and perhaps the lock, are
-            self._lock = threading.Lock()  # the parent's
-            self._owner = self._client = self._sender = None
-        with self._lock:
-            if self._closed:
-                raise ClosedError(f"{self._place.text} was closed; open it again, or make a new one.")
-            if self._owner is not None and (self._owner.hangs or self._owner.overdue("publish")):
-                self._let_go()
-            owner = self._owner or self._open(timeout)
-            sender = self._sender
-        work = _Batch(batch, sender, self._place.text, deadline)
-        return _Sent(work, owner.start(work.run, by=deadline), self._place.text)
-
-    def check(self) -> Sequence[Finding]:
-        """Look whether it can be reached, and lets us send."""
-        try:
-            self.open()
-        except BrokerError as error:
-            fix = mend(error, missing="Create the queue or topic, or correct the URL.", denied=WRITE)
-            return [Finding("error", str(error), fix)]
-        most = self.capabilities.max_publish_bytes
-        self.close()
-        return [Finding("ok", f"{self._place.text} can be written to; a message has at most {most} bytes")]
-
-    def close(self, *, timeout: float = 30.0) -> None:
-        """Send what was given to `send`, then disconnect; the second call does nothing."""
-        with self._lock:
-            self._closed = True
-            sent = self._let_go()
-        if sent is not None:
-            with contextlib.suppress(TimeoutError):  # a call that hangs is left behind
-                sent.result(max(timeout, 0.0))
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
+    def _work(self, batch: Sequence[Message], deadline: float) -> Work:
+        return _Batch(batch, self._sender, self._place.text, deadline)
 
 
 class _Batch:
@@ -243,19 +135,3 @@ def _added(envelope: Any, native: Outgoing) -> bool:  # noqa: ANN401 - the clien
             raise
         return False
     return True
-
-
-class _Sent:
-    """A batch that was given to the thread of the client."""
-
-    def __init__(self, work: _Batch, future: Future[None], place: str) -> None:
-        self._work = work
-        self._future = future
-        self._place = place
-
-    def results(self, timeout: float) -> list[PublishResult]:
-        """Wait for the answers."""
-        with contextlib.suppress(TimeoutError):
-            self._future.result(max(timeout, 0.0))
-        unknown = OutcomeUnknownError(f"{self._place} did not answer within {timeout:g} s; it may have the message.")
-        return [PublishResult(None, unknown) if one is None else one for one in list(self._work.results)]

@@ -14,9 +14,9 @@ from typing import Final
 
 import attrs
 
+from eventflows.adapters._azure import OPEN
 from eventflows.adapters._owner import Owner
 from eventflows.adapters._servicebus_check import aside
-from eventflows.adapters._servicebus_errors import OPEN
 from eventflows.adapters._servicebus_held import Held, ServiceBusChunk, lease_of
 from eventflows.adapters._servicebus_link import GOODBYE, Link
 from eventflows.adapters._servicebus_reader import Reader

@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
-from eventflows.adapters._servicebus_errors import OPEN, translate
+from eventflows.adapters._azure import OPEN
+from eventflows.adapters._servicebus_errors import translate
 from eventflows.adapters._servicebus_link import SLICE, Link
 from eventflows.adapters._servicebus_place import Place, client_of
 from eventflows.adapters._servicebus_types import Native

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from eventflows.adapters._azure import OPEN
 from eventflows.adapters._servicebus_check import aside
 from eventflows.adapters._servicebus_errors import wants_sessions
 from eventflows.adapters._servicebus_held import Held, ServiceBusChunk
@@ -68,7 +69,7 @@ class ServiceBusSessionSubscriber(Reader):
         # A receiver without a session is refused by an entity that has sessions: but only once it was found, and
         # we were let in. Searching would not tell an empty entity from one that does not answer.
         try:
-            aside(self._place, self._options, lambda _: None, timeout, "open")
+            aside(self._place, self._options, lambda _: None, timeout, OPEN)
         except OutcomeUnknownError as error:
             raise ConnectionFailedError(f"{self._place.text} did not answer within {timeout:g} s.") from error
         except BrokerError as error:
