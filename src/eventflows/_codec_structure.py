@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 
-from eventflows._codec_load import load, loader_of, needed, reload
+from eventflows._codec_load import all_short, load, needed, reload, short_loads
 from eventflows._codec_parts import Plain, Together, below, cut, field_names, fields
 from eventflows.errors import ConfigError, DecodeError
 
@@ -64,10 +64,13 @@ def objects_together(annotation: object, structure: Plain) -> Together | None:
         return None
 
     def together(bodies: Sequence[bytes | None]) -> Plain:
-        read = loader_of(bodies)
+        read = short_loads() if all_short(bodies) else load
 
         def as_read(body: bytes | None) -> object:
-            value = read(body)
+            try:
+                value = read(body)
+            except ValueError:
+                return structure(body)  # which says what is wrong
             return value if type(value) is dict else structure(body)
 
         return as_read

@@ -21,6 +21,14 @@ def _shown(body: bytes | None) -> str:
     return "None" if body is None else f"<{len(body)} bytes>"
 
 
+def sizes_of(bodies: Sequence[bytes | None]) -> list[int]:
+    """Count the bytes of each body; a body of None has none."""
+    try:
+        return list(map(len, bodies))  # type: ignore[arg-type]
+    except TypeError:
+        return [len(body or b"") for body in bodies]
+
+
 @attrs.frozen
 class Message:
     """What is published: bytes, headers and a key. Frozen."""
@@ -158,7 +166,7 @@ class Batch(Sequence[Message]):
     def size(self) -> int:
         """Bytes of all bodies."""
         if self._size is None:
-            self._size = sum([len(body or b"") for body in self.bodies])
+            self._size = sum(sizes_of(self.bodies))
         return self._size
 
     def __repr__(self) -> str:
@@ -335,10 +343,7 @@ class Chunk(Sequence[Delivery]):
     def sizes(self) -> Sequence[int]:
         """Bytes of each body."""
         if self._sizes is None:
-            try:
-                self._sizes = list(map(len, self.bodies))  # type: ignore[arg-type]
-            except TypeError:  # a tombstone has no length
-                self._sizes = [len(body or b"") for body in self.bodies]
+            self._sizes = sizes_of(self.bodies)
         return self._sizes
 
     def position(self, index: int) -> str:

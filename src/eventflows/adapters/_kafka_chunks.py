@@ -93,6 +93,7 @@ class KafkaChunk(Chunk):
         columns: Reads the records.
         records: Of one partition, in order.
         bodies: Of the records.
+        sizes: Of the bodies.
         source: The URL, shown.
         position: Names the position of a record.
     """
@@ -105,6 +106,7 @@ class KafkaChunk(Chunk):
         columns: Columns,
         records: Records,
         bodies: list[bytes | None],
+        sizes: Sequence[int],
         source: str,
         position: Callable[[Any], str],
     ) -> None:
@@ -116,6 +118,7 @@ class KafkaChunk(Chunk):
             bodies,
             lambda index: delivery(columns, records[index], source, position, claim.lane, 1 if index else attempt),
             lane=claim.lane,
+            sizes=sizes,
             keys=None if keys.count(None) == len(keys) else [_text(key) for key in keys],
             headers=None if headers is None else [None if one is None else one[0] for one in headers],
             content_types=None if headers is None else [None if one is None else one[2] for one in headers],
@@ -185,15 +188,14 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else str(value, "utf-8", "surrogateescape")
 
 
-def split(bodies: Sequence[bytes | None], max_bytes: int) -> tuple[int, int]:
-    """Say how many of these fit, at least one, and their bytes."""
-    size = sum([len(body or b"") for body in bodies])
+def split(sizes: Sequence[int], max_bytes: int) -> tuple[int, int]:
+    """Say how many bodies of these sizes fit, at least one, and their bytes."""
+    size = sum(sizes)
     if size <= max_bytes:
-        return len(bodies), size
+        return len(sizes), size
     size = 0
-    for index, body in enumerate(bodies):
-        more = len(body or b"")
+    for index, more in enumerate(sizes):
         if index and size + more > max_bytes:
             return index, size
         size += more
-    return len(bodies), size
+    return len(sizes), size

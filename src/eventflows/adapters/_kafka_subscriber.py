@@ -19,7 +19,7 @@ from eventflows.errors import (
     ClosedError,
     LeaseLostError,
 )
-from eventflows.message import Chunk, Delivery, Lane
+from eventflows.message import Chunk, Delivery, Lane, sizes_of
 from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Backlog, Capabilities, ExtendResult, Finding, Gap, Location, Publisher, SettleFailure
 
@@ -107,7 +107,7 @@ class KafkaSubscriber:
             if limit <= 0 or (chunks and max_bytes <= 0):
                 break
             bodies = columns.bodies(records if len(records) <= limit else records[:limit])
-            count, size = split(bodies, max_bytes)
+            count, size = split(sizes := sizes_of(bodies), max_bytes)
             if chunks and size > max_bytes:
                 break
             taken = records if count == len(records) else records[:count]
@@ -115,8 +115,9 @@ class KafkaSubscriber:
                 del group.stash[claim]
             else:
                 group.stash[claim] = records[count:]
-            bodies = bodies if count == len(bodies) else bodies[:count]
-            chunks.append(KafkaChunk(claim, columns, taken, bodies, self._location.text, group.position))
+            if count < len(bodies):
+                bodies, sizes = bodies[:count], sizes[:count]
+            chunks.append(KafkaChunk(claim, columns, taken, bodies, sizes, self._location.text, group.position))
             limit -= count
             max_bytes -= size
         return chunks

@@ -14,7 +14,7 @@ import attrs
 
 from eventflows.adapters._local_memory_log import Group, Log
 from eventflows.adapters._local_store import Grant, Waiting, Word
-from eventflows.message import Batch, Message
+from eventflows.message import Batch, Message, sizes_of
 from eventflows.policy import Verdict
 
 SCAN: Final = 10_000
@@ -100,7 +100,7 @@ class MemoryStore:
         if keys.count(None) < len(keys):
             return self._fresh_keyed(state, owner, limit, room, alone=alone)
         size = len(keys)
-        sizes = [len(body or b"") for body in self._log.bodies[start : start + limit]]
+        sizes = sizes_of(self._log.bodies[start : start + limit])
         if sum(sizes) > room:
             size = _fitting(sizes, room, alone=alone)
         numbers = range(state.next, state.next + size)

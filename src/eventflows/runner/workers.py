@@ -5,7 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import index as index_of
 from typing import Any, Final
 
 from eventflows.message import Delivery
@@ -135,7 +137,8 @@ class ThreadWorker:
         stopped: set[Unit] = set(run.behind)
         began = ledger.began
         for held, indices, unit in run.parts:
-            handle, state = self._handler(held), held.state
+            call, read, items = self._handler(held)
+            state = held.state
             first = last = NOWHERE
             for index in indices:
                 if stopped and (own := unit_of(held, index, unit)) in stopped:
@@ -145,7 +148,7 @@ class ThreadWorker:
                     continue
                 ledger.report.count += 1
                 try:
-                    result = handle(index)
+                    result = call(read(items[index]))
                     if publishes:
                         ledger.put(held, index, result)
                     else:
@@ -169,12 +172,11 @@ class ThreadWorker:
                 join(ledger.report.done, held, first, last + 1)
         ledger.send(last=True)
 
-    def _handler(self, held: Held) -> Callable[[int], object]:
+    def _handler(self, held: Held) -> tuple[Callable[[Any], object], Callable[[Any], Any], Sequence[Any]]:
+        """Give three parts of one call, `call(read(items[index]))`; put together here, they would cost a call more."""
         caller, chunk = self._caller, held.chunk
         if caller.plain and chunk.content_types is None:
-            call, bodies = caller.apply.call, chunk.bodies
-            decode = held.reader
-            if decode is None:  # not for each run: a chunk may come in hundreds of them
-                decode = held.reader = caller.apply.decoder.reader(bodies)
-            return lambda index: call(decode(bodies[index]))
-        return lambda index: caller.one(chunk, index)
+            if held.reader is None:  # not for each run: a chunk may come in hundreds of them
+                held.reader = caller.apply.decoder.reader(chunk.bodies)
+            return caller.apply.call, held.reader, chunk.bodies
+        return partial(caller.one, chunk), index_of, range(len(chunk))
