@@ -7,6 +7,7 @@ import time
 import pytest
 
 from eventflows import InvalidMessageError, Message, TooLargeError, open_publisher, open_subscriber
+from eventflows.testing import wait_until
 from sqs_harness import SqsFifoHarness, SqsHarness
 from sqs_use import counts, publish, read, receive
 
@@ -106,6 +107,21 @@ def test_backlog_counts_what_others_hold(broker: SqsHarness) -> None:
         receive(other, 2)
         seen = [one.backlog() for one in (ours, other)]
     assert [one.waiting for one in seen if one is not None] == [3, 1]
+
+
+def test_backlog_counts_what_has_arrived_and_was_not_handed_over(broker: SqsHarness) -> None:
+    """A flow that runs until it is idle would end with messages in its hands that it never looked at."""
+    name = broker.fresh()
+    broker.create(name)
+    publish(broker, name, Message(b"0"), Message(b"1"), Message(b"2"))
+    with open_subscriber(broker.source_url(name)) as adapter:
+        assert not adapter.receive(10, max_bytes=MIB, timeout=0.0)  # begins a poll, and does not wait for it
+        wait_until(lambda: counts(broker, name) == (0, 3), 20, what="the poll's answer on its way")
+        seen = [adapter.backlog() for _ in range(50)]
+        taken = receive(adapter, 3)
+        after = adapter.backlog()
+    assert {one.waiting for one in seen if one is not None} == {3}
+    assert (len(taken), after is not None and after.waiting) == (3, 0)
 
 
 def test_fifo_queue_takes_no_message_without_a_key(fifo: SqsFifoHarness) -> None:

@@ -123,6 +123,12 @@ class Holding:
         """Count what is held."""
         return len(self._entries)
 
+    @property
+    def handed_over(self) -> int:
+        """Count what is held and was handed over; the rest has arrived, and waits to be asked for."""
+        with self._lock:
+            return sum(entry.chunk is not None for entry in self._entries.values())
+
     def oldest_age(self) -> float | None:
         """Give the age in seconds of the oldest message that is held; None: nothing is."""
         with self._lock:

@@ -31,7 +31,7 @@ def backlog(queue: Queue, place: str, holding: Holding, timeout: float) -> Backl
     if found is None:
         return None
     waiting = sum(int(found.get(name, 0)) for name in _WAITING)
-    waiting += max(int(found.get(_HIDDEN, 0)) - len(holding), 0)
+    waiting += max(int(found.get(_HIDDEN, 0)) - holding.handed_over, 0)
     return Backlog(waiting=waiting, oldest_age=holding.oldest_age() if waiting else None)
 
 
