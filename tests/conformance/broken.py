@@ -245,7 +245,7 @@ class BlocksPastItsTimeout(Subscriber):
         begun = time.monotonic()
         chunks = self.inner.receive(limit, timeout=timeout, **how)
         if not chunks and limit == 10 and timeout >= 0.2 and time.monotonic() - begun >= timeout:
-            threading.Event().wait(0.8)
+            threading.Event().wait(1.6)
         return chunks
 
 

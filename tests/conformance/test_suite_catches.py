@@ -61,7 +61,7 @@ class QuickHarness(LocalHarness):
     """The embedded broker, with shorter waits."""
 
     patience = 2.0
-    slack = 0.5
+    slack = 1.2
     quiet = 0.03
     short = 0.2
     lease = 0.2

@@ -128,7 +128,7 @@ class KafkaServer:
         """Whether it was started, and has not ended since, by itself or not."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 100.0) -> None:
         """Start it and wait until clients can connect; one that does not come up is killed.
 
         Raises:
