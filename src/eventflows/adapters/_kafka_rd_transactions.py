@@ -116,11 +116,11 @@ class RdTransactions(Handled):
         return self._faults(answers) + [PublishResult(None, None)] * (len(records) - len(answers))
 
     def _look_for(self, records: Sequence[tuple[str, dict[str, Any]]], answers: Sequence[Any]) -> None:
-        """See whether topics are there of which no partition was found: without one no message is to blame."""
+        """See whether topics are there that were not found, or no partition of them: then no message is to blame."""
         doubtful = {
             topic
             for (topic, _), answer in zip(records, answers, strict=False)
-            if isinstance(answer, BrokerError) and answer.__cause__ is not None and _no_partition(answer.__cause__)
+            if isinstance(answer, BrokerError) and answer.__cause__ is not None and _not_found(answer.__cause__)
         }
         for topic in doubtful:
             error = self.handle.list_topics(topic, timeout=LOOK_SECONDS).topics[topic].error
@@ -190,6 +190,6 @@ class RdTransactions(Handled):
             self.handle.close()
 
 
-def _no_partition(error: BaseException) -> bool:
+def _not_found(error: BaseException) -> bool:
     code = code_of(error)
-    return code is not None and code.name() == "_UNKNOWN_PARTITION"
+    return code is not None and (code.name() == "_UNKNOWN_PARTITION" or code.name() in _MISSING)
