@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from types import TracebackType
-from typing import ClassVar, Final, Protocol, Self
+from typing import ClassVar, Final, Protocol
 
 import attrs
 
 from eventflows.adapters._azure import OPEN, PUBLISH, WRITE, mend
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._owner import Owner
 from eventflows.errors import BrokerError, ClosedError, ConnectionFailedError, OutcomeUnknownError
 from eventflows.message import Message
@@ -33,7 +33,7 @@ class Work(Protocol):
         """Send everything, on the client's thread; ends by its deadline, and raises nothing."""
 
 
-class AzurePublisher(ABC):
+class AzurePublisher(Entered):
     """Writes to one place through a client.
 
     Args:
@@ -156,17 +156,6 @@ class AzurePublisher(ABC):
         if sent is not None:
             with contextlib.suppress(TimeoutError):  # a call that hangs is left behind
                 sent.result(max(timeout, 0.0))
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 class _Sent:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from eventflows.adapters import _eventhubs_look as look
 from eventflows.adapters._azure import OPEN
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._eventhubs_claims import AHEAD, Claim, EventHubsChunk
 from eventflows.adapters._eventhubs_errors import translate
 from eventflows.adapters._eventhubs_loop import Loop
@@ -35,7 +35,7 @@ CHECKING: Final = 60.0
 """Seconds for a check, all of it."""
 
 
-class EventHubsSubscriber:
+class EventHubsSubscriber(Entered):
     """Reads one consumer group of one hub, with the client's asyncio half on a private loop.
 
     Args:
@@ -329,17 +329,6 @@ class EventHubsSubscriber:
             raise
         except Exception as error:
             raise translate(error, self._place.text, doing) from error
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 class _Unsaved:

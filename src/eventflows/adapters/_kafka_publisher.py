@@ -9,9 +9,9 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._kafka_check import check_destination
 from eventflows.adapters._kafka_clients import Producer, Sent, client_of
 from eventflows.adapters._kafka_records import columns_of, records_of
@@ -26,7 +26,7 @@ _all: weakref.WeakSet[KafkaPublisher] = weakref.WeakSet()
 _of_the_parent: list[object] = []
 
 
-class KafkaPublisher:
+class KafkaPublisher(Entered):
     """Writes to one topic.
 
     Args:
@@ -152,17 +152,6 @@ class KafkaPublisher:
         self._unconfirmed = 0
         if producer is not None:
             producer.close(timeout)
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 class _Faulty:

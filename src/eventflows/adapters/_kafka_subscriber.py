@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from eventflows.adapters import _kafka_look as look
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._kafka_check import check_source
 from eventflows.adapters._kafka_chunks import KafkaChunk, split
 from eventflows.adapters._kafka_clients import Partition, client_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from eventflows.adapters._kafka_transactions import Transactor
 
 
-class KafkaSubscriber:
+class KafkaSubscriber(Entered):
     """Reads one or more topics for a group.
 
     Args:
@@ -275,17 +275,6 @@ class KafkaSubscriber:
         finally:
             if mine:
                 self._owner.release()
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def _lost(one: Delivery) -> LeaseLostError:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._local_broker import LocalBroker, broker_of, names_in_memory
 from eventflows.errors import (
     BrokerError,
@@ -19,7 +18,7 @@ from eventflows.protocols import (
 )
 
 
-class Adapter:
+class Adapter(Entered):
     """What subscriber and publisher share: opening, closing, being cut off."""
 
     def __init__(self, location: Location, options: Mapping[str, object]) -> None:
@@ -92,17 +91,6 @@ class Adapter:
         except (BrokerError, ConfigError) as error:
             return [Finding("error", f"{self._location.text}: {error}", "Mend what it says.")]
         return [Finding("ok", f"{self._location.text} can be used")]
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def _text(value: object) -> str | None:

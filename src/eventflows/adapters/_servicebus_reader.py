@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
 import attrs
 
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._servicebus_check import check_source
 from eventflows.adapters._servicebus_held import Held, lease_lost
 from eventflows.adapters._servicebus_link import Word
@@ -19,7 +18,7 @@ from eventflows.policy import Settlement, Verdict
 from eventflows.protocols import Capabilities, Finding, Location, SettleFailure
 
 
-class Reader:
+class Reader(Entered):
     """One source.
 
     Args:
@@ -110,14 +109,3 @@ class Reader:
         location = attrs.evolve(self._location, text=f"{self._location.text}{mark}dead-letter")
         options = {name: value for name, value in self._options.items() if name not in ("sessions", "session_idle")}
         return location, {**options, "dead-letter": True}
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()

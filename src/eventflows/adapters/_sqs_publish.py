@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import attrs
 
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._split import split
 from eventflows.adapters._sqs_client import installed
 from eventflows.adapters._sqs_errors import of_code, translate
@@ -34,7 +34,7 @@ Lined = tuple[Part, int, Written]
 """A message, of which part, and its place there."""
 
 
-class SqsPublisher:
+class SqsPublisher(Entered):
     """Writes to one queue; safe from any thread, and in a child after a fork.
 
     Args:
@@ -227,17 +227,6 @@ class SqsPublisher:
     def __repr__(self) -> str:
         """Show the URL."""
         return f"SqsPublisher({self._location.text!r})"
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 class _Pending:

@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import attrs
 
 from eventflows.adapters import _sqs_look as look
+from eventflows.adapters._entered import Entered
 from eventflows.adapters._sqs_client import installed
 from eventflows.adapters._sqs_dead import send_copies
 from eventflows.adapters._sqs_held import Entry, Holding, SqsChunk
@@ -64,7 +64,7 @@ would receive of it again would count as an attempt more."""
 _Said = list[tuple[Entry, Settlement]]
 
 
-class SqsSubscriber:
+class SqsSubscriber(Entered):
     """Reads one queue. `receive` may be called from several threads, beside `settle` and `extend`.
 
     Args:
@@ -327,17 +327,6 @@ class SqsSubscriber:
     def __repr__(self) -> str:
         """Show the URL."""
         return f"SqsSubscriber({self._location.text!r})"
-
-    def __enter__(self) -> Self:
-        """Open it."""
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def _delivery(entry: Entry) -> Delivery:
