@@ -4,9 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests wait more than they work: two more of them at once than there are cores is no load.
 JOBS ?= 4
-# A process of tests that dies is not replaced: its group would be handed out again, in parts that are empty, for which
-# all others then wait without end (pytest-xdist #1378). What the others have in hand they finish, and the run fails.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --max-worker-restart 0
+# One test at a time goes to whoever is free. A process of tests that dies fails its test, is replaced, and the others go
+# on; `--dist loadgroup` waits without end then (pytest-xdist #1378), and forms no groups with pytest 9.2 (#1386).
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help

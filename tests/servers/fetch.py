@@ -11,7 +11,7 @@ import pytest
 from servers import azurite, elasticmq, kafka, toxiproxy
 
 SERVERS: Final[dict[str, Callable[[], object]]] = {
-    "Apache Kafka": kafka.fetch,
+    "Apache Kafka": kafka.prepare,
     "ElasticMQ": elasticmq.fetch,
     "Azurite": azurite.fetch,
     "Toxiproxy": toxiproxy.fetch,

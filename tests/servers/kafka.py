@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import os
 import shutil
 import signal
 import socket
@@ -79,6 +80,26 @@ def fetch() -> list[Path]:
     return jars(*COORDINATES)
 
 
+def prepare() -> None:
+    """Fetch the jars, and write the archive of the classes that a broker loads: it saves half of each later start."""
+    fetch()
+    archive = _archive()
+    with only_one(archive.with_suffix(".lock")):
+        if not archive.exists():
+            written = archive.with_suffix(f".{os.getpid()}")
+            server = KafkaServer()
+            try:
+                server.start(300.0, f"-XX:ArchiveClassesAtExit={written}")
+                server.stop(300.0)
+            finally:
+                server.remove()
+            written.rename(archive)
+
+
+def _archive() -> Path:
+    return cache_folder("kafka-classes") / f"{VERSION}.jsa"
+
+
 class KafkaServer:
     """One broker. The listeners without a password are the administrator's; SASL users need ACLs.
 
@@ -128,18 +149,21 @@ class KafkaServer:
         """Whether it was started, and has not ended since, by itself or not."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, timeout: float = 100.0) -> None:
+    def start(self, timeout: float = 100.0, *flags: str) -> None:
         """Start it and wait until clients can connect; one that does not come up is killed.
+
+        Args:
+            timeout: Seconds to wait.
+            flags: Of the virtual machine; without any, classes come from the archive, where there is one.
 
         Raises:
             RuntimeError: It ended, or did not listen in time.
         """
         self._let_go()
-        archive = cache_folder("kafka-classes") / f"{VERSION}.jsa"
-        with only_one(archive.with_suffix(".lock")), open(self.folder / "server.log", "ab") as log:
-            # The archive of loaded classes saves half of the start; the first broker that stops in peace writes it.
-            share = f"-XX:SharedArchiveFile={archive}" if archive.exists() else f"-XX:ArchiveClassesAtExit={archive}"
-            command = [*self._java(share), "kafka.Kafka", "server.properties"]
+        if not flags and _archive().exists():
+            flags = (f"-XX:SharedArchiveFile={_archive()}",)
+        with open(self.folder / "server.log", "ab") as log:
+            command = [*self._java(*flags), "kafka.Kafka", "server.properties"]
             self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
             self._leash = Leash(self._process.pid, self.folder)
         deadline = time.monotonic() + timeout

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -13,6 +14,26 @@ from typing import Any, TypeVar
 from eventflows.errors import OutcomeUnknownError
 
 T = TypeVar("T")
+
+
+class _EventLoop(asyncio.SelectorEventLoop):
+    """A loop that knows its connections: the client leaves those open that it was not let finish with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connections: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    async def create_connection(self, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - as it is
+        made = await super().create_connection(*arguments, **settings)
+        self._connections.add(made[0])
+        return made
+
+    async def cut(self) -> None:
+        """Close every connection that is still open, unsent bytes discarded."""
+        for connection in list(self._connections):
+            if isinstance(connection, asyncio.WriteTransport):
+                connection.abort()
+        await asyncio.sleep(0)  # their sockets are closed by the loop's next turn
 
 
 class Loop:
@@ -26,7 +47,7 @@ class Loop:
     def __init__(self, name: str, place: str) -> None:
         self._place = place
         self._process = os.getpid()
-        self._loop = asyncio.new_event_loop()
+        self._loop = _EventLoop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -39,6 +60,7 @@ class Loop:
                 task.cancel()
             with contextlib.suppress(Exception):  # it is thrown away, whatever state it is in
                 self._loop.run_until_complete(asyncio.sleep(0.05))
+                self._loop.run_until_complete(self._loop.cut())
                 self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
 
@@ -72,6 +94,6 @@ class Loop:
             self._loop.call_soon_threadsafe(call)
 
     def stop(self, timeout: float) -> None:
-        """End the loop, what runs in it cancelled; a thread that hangs is left behind."""
+        """End the loop, what runs in it cancelled, its connections cut; a thread that hangs is left behind."""
         self.soon(self._loop.stop)
         self._thread.join(max(timeout, 0.0))
