@@ -24,14 +24,13 @@ _NOTHING: Final = f'<feed {_ATOM}><title type="text">Publicly Listed Services</t
 
 async def serve(broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer one request, then close."""
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status, body = _answer(broker, head)
         text = body.encode()
         lines = f"HTTP/1.1 {status}\r\nContent-Type: application/atom+xml\r\nContent-Length: {len(text)}\r\n"
         writer.write(f"{lines}Connection: close\r\n\r\n".encode() + text)
         await writer.drain()
-    writer.close()
 
 
 def _answer(broker: Broker, head: str) -> tuple[str, str]:

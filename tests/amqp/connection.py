@@ -43,6 +43,8 @@ class Connection:
         self.claims: set[str] = set()
         """What the tokens allow; an empty one allows everything."""
         """What `$cbs` let it use."""
+        self.task: asyncio.Task[None] | None = None
+        """What serves it."""
         self._heart: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:

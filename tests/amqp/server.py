@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import threading
 from collections.abc import Callable
@@ -50,12 +49,11 @@ class Broker:
         self.bearer = "a-bearer-token"
         self.faults = Faults()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client."""
+    def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client from now on; it is among the connections before its task has begun."""
         connection = Connection(self, reader, writer)
         self.connections.add(connection)
-        with contextlib.suppress(asyncio.CancelledError):  # only `close` cancels; the stream would report it
-            await connection.serve()
+        connection.task = asyncio.ensure_future(connection.serve())
 
     def attach(self, link: Link) -> None:
         """Attach a link to what it asks for, or refuse it."""
@@ -140,7 +138,7 @@ class AzureServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="amqp-stand-in", daemon=True)
         self._thread.start()
-        self._server = self._await(asyncio.start_server(self.broker.serve, "127.0.0.1", port))
+        self._server = self._await(asyncio.start_server(self.broker.welcome, "127.0.0.1", port))
         self.port: int = self._server.sockets[0].getsockname()[1]
         self._administrations: list[asyncio.Server] = []
 
@@ -323,12 +321,14 @@ class AzureServer:
         async def stop() -> None:
             for server in (self._server, *self._administrations):
                 server.close()
-            for connection in list(self.broker.connections):
-                connection.reset()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Whoever connects at this moment is accepted still, in several turns of the loop.
+            while (tasks := asyncio.all_tasks() - {asyncio.current_task()}) or self.broker.connections:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                for connection in list(self.broker.connections):
+                    connection.drop()
+                    connection.reset()
 
         self._await(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -100,6 +100,10 @@ def _archive() -> Path:
     return cache_folder("kafka-classes") / f"{VERSION}.jsa"
 
 
+def _archived() -> tuple[str, ...]:
+    return (f"-XX:SharedArchiveFile={_archive()}",) if _archive().exists() else ()
+
+
 class KafkaServer:
     """One broker. The listeners without a password are the administrator's; SASL users need ACLs.
 
@@ -160,10 +164,8 @@ class KafkaServer:
             RuntimeError: It ended, or did not listen in time.
         """
         self._let_go()
-        if not flags and _archive().exists():
-            flags = (f"-XX:SharedArchiveFile={_archive()}",)
         with open(self.folder / "server.log", "ab") as log:
-            command = [*self._java(*flags), "kafka.Kafka", "server.properties"]
+            command = [*self._java(*(flags or _archived())), "kafka.Kafka", "server.properties"]
             self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
             self._leash = Leash(self._process.pid, self.folder)
         deadline = time.monotonic() + timeout
@@ -244,7 +246,8 @@ class KafkaServer:
         (self.folder / "server.properties").write_text("\n".join(lines) + "\n")
 
     def _format(self) -> None:
-        command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", "server.properties"]
+        command = [*self._java(*_archived()), "kafka.tools.StorageTool", "format"]
+        command += ["-t", _CLUSTER_ID, "-c", "server.properties"]
         for name, password in PASSWORDS.items():
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
                 command += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
