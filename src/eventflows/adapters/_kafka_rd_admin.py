@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ from confluent_kafka.admin import AdminClient
 from eventflows.adapters._kafka_clients import Options, Standing, Topic
 from eventflows.adapters._kafka_rd_client import connect
 from eventflows.adapters._kafka_rd_config import client_config
-from eventflows.adapters._kafka_rd_errors import translate
+from eventflows.adapters._kafka_rd_consumer import RETRY_SECONDS
+from eventflows.adapters._kafka_rd_errors import code_of, translate
 from eventflows.errors import NotFoundError, PermissionDeniedError
 from eventflows.protocols import Location
 
@@ -22,6 +24,8 @@ _STATES: Final = {
     ConsumerGroupState.EMPTY: "Empty",
     ConsumerGroupState.DEAD: "Dead",
 }
+_COMING: Final = frozenset({"NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS"})
+"""What a cluster says of a group while its first coordinator, or the next one, begins; librdkafka asks only once."""
 
 
 def topics_of(location: Location, options: Options, timeout: float) -> Collection[str]:
@@ -39,11 +43,23 @@ def inspect(
     """Look at topics and a group as an administrator; None: there is no group, or it may not be used."""
     admin = _administrator(location, options, timeout)
     more = {"include_authorized_operations": True, "request_timeout": timeout}
+    deadline = time.monotonic() + timeout
     asked = admin.describe_topics(TopicCollection(list(topics)), **more) if topics else {}
     seen = {name: _topic(future, location.text) for name, future in asked.items()}
     if group is None:
         return seen, None
-    return seen, _standing(admin.describe_consumer_groups([group], **more)[group], location.text)
+    while True:
+        try:
+            more["request_timeout"] = max(deadline - time.monotonic(), RETRY_SECONDS)
+            return seen, _standing(admin.describe_consumer_groups([group], **more)[group].result())
+        except KafkaException as error:
+            ours = translate(error, location.text)
+            if isinstance(ours, PermissionDeniedError):
+                return seen, None
+            code = code_of(error)
+            if code is None or code.name() not in _COMING or time.monotonic() >= deadline:
+                raise ours from error
+        time.sleep(RETRY_SECONDS)
 
 
 def _administrator(location: Location, options: Options, timeout: float) -> AdminClient:
@@ -61,14 +77,7 @@ def _topic(future: Any, where: str) -> Topic:  # noqa: ANN401 - a future of the 
     return Topic(partitions=len(found.partitions), rights=_rights(found))
 
 
-def _standing(future: Any, where: str) -> Standing | None:  # noqa: ANN401 - a future of the client's own
-    try:
-        found = future.result()
-    except KafkaException as error:
-        ours = translate(error, where)
-        if isinstance(ours, PermissionDeniedError):
-            return None
-        raise ours from error
+def _standing(found: Any) -> Standing:  # noqa: ANN401 - a description
     return Standing(
         state=_STATES.get(found.state, "Unknown"),
         members=len(found.members),
