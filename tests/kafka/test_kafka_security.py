@@ -16,6 +16,7 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePattern
 from eventflows import publisher, subscriber
 from eventflows.adapters import _kafka_rd_errors
 from eventflows.adapters._kafka_python_errors import TABLE
+from eventflows.adapters._kafka_rd_client import Causes
 from eventflows.errors import (
     AuthenticationError,
     BrokerError,
@@ -205,6 +206,19 @@ def test_nobody_s_name_where_one_is_wanted_says_so(client: str, server: KafkaSer
     """The broker only ends the connection; the text names the options that may be missing."""
     options = {"ca": str(server.tls / "ca.pem")} if listener == "SASL_SSL" else {}
     error = refusal(f"kafka://{server.address(listener)}/{topic}?client={client}", options)
+    assert (type(error), "username=" in str(error)) == (ConnectionFailedError, True)
+
+
+@pytest.mark.parametrize("text", ["Send failed: Broken pipe", "Receive failed: Connection reset by peer"])
+def test_connection_that_ends_while_it_is_written_to_says_so_too(text: str) -> None:
+    """Which of the two happens is a matter of time; librdkafka tells of this one as of any other trouble."""
+    causes = Causes()
+    for code, what in (
+        ("_TRANSPORT", f"host:9/bootstrap: {text} (after 0ms in state UP)"),
+        ("_ALL_BROKERS_DOWN", "1/1"),
+    ):
+        causes(confluent_kafka.KafkaError(getattr(confluent_kafka.KafkaError, code), what))
+    error = causes.told("kafka://host:9/topic")
     assert (type(error), "username=" in str(error)) == (ConnectionFailedError, True)
 
 

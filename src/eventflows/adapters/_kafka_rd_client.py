@@ -63,11 +63,16 @@ class Causes:
     def told(self, where: str) -> BrokerError:
         """Give the reason, as ours."""
         error = self.fatal or self.refused or self._last
-        if error is not None:
+        if error is not None and not _ended(error):
             return name_it(error, where)
-        if self.down_since is not None:
+        if error is not None or self.down_since is not None:
             return told(ConnectionFailedError, where, "the broker ends every connection at once", None, "ended")
         return told(ConnectionFailedError, where, "nobody answered in time", None, "hosts")
+
+
+def _ended(error: Any) -> bool:  # noqa: ANN401 - a KafkaError
+    """Whether a connection was made and ended; it is told of only where something was written to it in between."""
+    return error.name() == "_TRANSPORT" and any(one in error.str() for one in ("Send failed", "Receive failed"))
 
 
 def connect(
