@@ -22,6 +22,7 @@ from eventflows.testing.conditions import Background
 from eventflows.testing.harness import Harness
 
 PLENTY = 64 * 1024 * 1024  # bytes: more than any case receives at once
+START = 30.0  # seconds until another process has begun: none of it is the adapter's
 
 
 @attrs.frozen
@@ -249,5 +250,5 @@ class Cases:
         head = f"import json\nURL = {url!r}\nOPTIONS = json.loads({json.dumps(dict(options))!r})\n"
         return subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-c", head + program],
-            capture_output=True, text=True, timeout=self.broker.patience, check=False,
+            capture_output=True, text=True, timeout=START + self.broker.patience, check=False,
         )  # fmt: skip
