@@ -41,10 +41,9 @@ class Connection:
         self.max_frame = MAX_FRAME
         self.tokens: set[str] = set()
         self.claims: set[str] = set()
-        """What the tokens allow; an empty one allows everything."""
-        """What `$cbs` let it use."""
+        """What the tokens that `$cbs` was shown allow; an empty one allows everything."""
         self.task: asyncio.Task[None] | None = None
-        """What serves it."""
+        """What serves it; the loop itself would let the collector have it."""
         self._heart: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:

@@ -130,7 +130,7 @@ def test_order_of_keys_holds_when_connections_break(server: KafkaServer, client:
         results: list[PublishResult] = []
         while seen[0] < 4:  # of which two are lost; how much a request carries is a matter of time
             results += sending(out, len(results))
-    assert kinds(results) == [None] * len(results)
+            assert kinds(results) == [None] * len(results)
     numbers = [int(body) for _, body in everything(server, topic)]
     assert (sorted(set(numbers)), overtaken(numbers)) == (list(range(len(results))), [])
 

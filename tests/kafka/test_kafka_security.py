@@ -312,7 +312,7 @@ def test_a_permission_withdrawn_while_running_is_raised_within_ten_seconds(
         with allowed(server, withdrawn):
             subscriber.open()
             wait_until(lambda: raised() or subscriber.ready, what="a place in the group")
-        wait_until(raised, 10.0, what="the error")
+        assert wait_until(raised, 10.0, what="the error")
     with contextlib.suppress(PermissionDeniedError):
         subscriber.close()
 

@@ -10,10 +10,9 @@ from confluent_kafka import ConsumerGroupState, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from eventflows.adapters._kafka_clients import Options, Standing, Topic
-from eventflows.adapters._kafka_rd_client import connect
+from eventflows.adapters._kafka_rd_client import connect, insist
 from eventflows.adapters._kafka_rd_config import client_config
-from eventflows.adapters._kafka_rd_consumer import RETRY_SECONDS
-from eventflows.adapters._kafka_rd_errors import code_of, translate
+from eventflows.adapters._kafka_rd_errors import translate
 from eventflows.errors import NotFoundError, PermissionDeniedError
 from eventflows.protocols import Location
 
@@ -24,8 +23,6 @@ _STATES: Final = {
     ConsumerGroupState.EMPTY: "Empty",
     ConsumerGroupState.DEAD: "Dead",
 }
-_COMING: Final = frozenset({"NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS"})
-"""What a cluster says of a group while its first coordinator, or the next one, begins; librdkafka asks only once."""
 
 
 def topics_of(location: Location, options: Options, timeout: float) -> Collection[str]:
@@ -42,24 +39,26 @@ def inspect(
 ) -> tuple[dict[str, Topic], Standing | None]:
     """Look at topics and a group as an administrator; None: there is no group, or it may not be used."""
     admin = _administrator(location, options, timeout)
-    more = {"include_authorized_operations": True, "request_timeout": timeout}
     deadline = time.monotonic() + timeout
-    asked = admin.describe_topics(TopicCollection(list(topics)), **more) if topics else {}
+    asked = admin.describe_topics(TopicCollection(list(topics)), **_with(timeout)) if topics else {}
     seen = {name: _topic(future, location.text) for name, future in asked.items()}
     if group is None:
         return seen, None
-    while True:
+
+    def look(left: float) -> Standing:
         try:
-            more["request_timeout"] = max(deadline - time.monotonic(), RETRY_SECONDS)
-            return seen, _standing(admin.describe_consumer_groups([group], **more)[group].result())
+            return _standing(admin.describe_consumer_groups([group], **_with(left))[group].result())
         except KafkaException as error:
-            ours = translate(error, location.text)
-            if isinstance(ours, PermissionDeniedError):
-                return seen, None
-            code = code_of(error)
-            if code is None or code.name() not in _COMING or time.monotonic() >= deadline:
-                raise ours from error
-        time.sleep(RETRY_SECONDS)
+            raise translate(error, location.text) from error
+
+    try:
+        return seen, insist(look, deadline - time.monotonic())
+    except PermissionDeniedError:
+        return seen, None
+
+
+def _with(timeout: float) -> dict[str, Any]:
+    return {"include_authorized_operations": True, "request_timeout": timeout}
 
 
 def _administrator(location: Location, options: Options, timeout: float) -> AdminClient:

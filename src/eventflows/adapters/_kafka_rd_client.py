@@ -23,6 +23,8 @@ from eventflows.errors import AuthenticationError, BrokerError, ConfigError, Con
 T = TypeVar("T")
 SLICE: Final = 0.1
 """Seconds of one question while it connects; the causes are looked at in between."""
+RETRY_SECONDS: Final = 0.05
+"""Until somebody is asked again who was not there."""
 
 
 class Causes:
@@ -111,6 +113,23 @@ def connect(
             causes.serve(handle)
             causes.answered()
             return handle, causes
+
+
+def insist(ask: Callable[[float], T], timeout: float) -> T:
+    """Ask a coordinator or leaders, which may be about to begin, or to move: again while they are not there.
+
+    Args:
+        ask: Takes the seconds that are left; raises what is ours.
+        timeout: Seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return ask(max(deadline - time.monotonic(), 0.1))
+        except ConnectionFailedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 def abandon(call: Callable[[], object], timeout: float) -> bool:

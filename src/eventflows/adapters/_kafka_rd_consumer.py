@@ -20,15 +20,14 @@ from confluent_kafka.admin import AdminClient
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import NO_PARTITION, Options, Partition, Records
-from eventflows.adapters._kafka_rd_client import Handled, connect
+from eventflows.adapters._kafka_rd_client import Handled, connect, insist
 from eventflows.adapters._kafka_rd_config import client_config
 from eventflows.adapters._kafka_rd_errors import name_it, translate
-from eventflows.errors import BrokerError, ConnectionFailedError, NotFoundError, PermissionDeniedError
+from eventflows.errors import BrokerError, NotFoundError, PermissionDeniedError
 from eventflows.protocols import Location
 
 T = TypeVar("T")
 TIMESTAMP_NOT_AVAILABLE: Final = 0
-RETRY_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 0.3
 
 
@@ -127,15 +126,7 @@ class RdConsumer(Handled):
         return found
 
     def _insist(self, call: Callable[..., T], asked: list[Native], timeout: float) -> T:
-        """Ask a coordinator or leaders, which may be about to begin, or to move."""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                return self._ask(call, asked, max(deadline - time.monotonic(), 0.1))
-            except ConnectionFailedError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(RETRY_SECONDS)
+        return insist(lambda left: self._ask(call, asked, left), timeout)
 
     def _take(self, limit: int, timeout: float) -> Records:
         """Take what is there; when nothing is, wait for the first."""
