@@ -53,7 +53,7 @@ class Members:
     def start(self, member: str) -> None:
         """Start one."""
         command = [sys.executable, "-c", PROGRAM, self._url, str(self._seen), self._options, member]
-        self.alive[member] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.alive[member] = subprocess.Popen(command)
 
     def kill(self, member: str) -> None:
         """Kill one, with no chance to say goodbye."""
@@ -154,7 +154,7 @@ def test_event_that_kills_its_process_goes_to_the_dead_letters_after_its_attempt
 
     def done() -> bool:
         if not running or running[-1].poll() is not None:
-            running.append(subprocess.Popen([*command, "m"], stderr=subprocess.DEVNULL))
+            running.append(subprocess.Popen([*command, "m"]))
         return seen.exists() and {line.split()[0] for line in seen.read_bytes().splitlines()} == {b"1", b"2"}
 
     try:

@@ -53,7 +53,7 @@ class Members:
         self.processes = [self._start() for _ in range(count)]
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(self._command)
 
     def join(self) -> None:
         """Let one more join."""

@@ -284,6 +284,20 @@ def test_a_zombie_is_fenced_by_whoever_takes_its_partitions_over(broker: KafkaHa
     assert committed(broker, lanes[1]) == [b"successor"]
 
 
+def test_a_zombie_is_told_so_when_its_outputs_are_refused(broker: KafkaHarness, lanes: tuple[str, str]) -> None:
+    """What ends its producer comes with the answers to its messages here, not with that to its positions."""
+    with broker.publisher(lanes[1]) as destination, broker.subscriber(lanes[0]) as zombie:
+        zombie.share_transactions([destination])
+        position: Any = zombie.claim_position([done(chunk) for chunk in taken(zombie, 4)])
+        assert broker.revoke(zombie)
+        with broker.publisher(lanes[1]) as own, broker.subscriber(lanes[0]) as successor:
+            successor.share_transactions([own])
+            assert taken(successor, 4)
+            with pytest.raises(BrokerError, match="took its partitions over"):
+                destination.transact([(destination, [Message(b"zombie")] * 100)], position._replace(said={}))
+    assert committed(broker, lanes[1]) == []
+
+
 @pytest.mark.trial
 def test_a_frozen_worker_adds_nothing_when_it_wakes_up(broker: KafkaHarness) -> None:
     """Stopped for longer than its session, a worker finds its work done by others, and goes on with what is new."""

@@ -60,9 +60,7 @@ time.sleep(100)
 
 def start(code: str, folder: pathlib.Path) -> subprocess.Popen[str]:
     """Start a process that runs some code in a folder."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True)
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -207,7 +205,7 @@ def test_competing_processes_get_fair_shares(tmp_path: pathlib.Path) -> None:
     running = [
         subprocess.Popen(
             [sys.executable, "-c", SHARER, str(number)],
-            cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for number in range(processes)
     ]  # fmt: skip

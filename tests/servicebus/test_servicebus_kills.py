@@ -62,7 +62,7 @@ def worked(luck: random.Random, notes: Path, arguments: list[str], *, kills: int
     command = [sys.executable, "-c", WORKER, *arguments]
     notes.touch()
     for _ in range(kills):
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command) as process:
             wanted = _noted(notes) + luck.randrange(*at)
             wait_until(
                 lambda: _noted(notes) >= wanted or process.poll() is not None,  # noqa: B023 - called in this turn only

@@ -53,14 +53,14 @@ def test_every_message_is_handled_when_processes_are_killed_at_random(
         assert not [one for one in publisher.publish(numbered(COUNT), timeout=UP_TO) if one.error]
     seen = tmp_path / "seen"
     command = [sys.executable, "-c", PROGRAM, url, str(seen)]
-    members = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(PROCESSES)]
+    members = [subprocess.Popen(command) for _ in range(PROCESSES)]
     try:
         for done in sorted(luck.sample(range(200, COUNT - 200), KILLS)):
             wait_until(lambda done=done: len(handled(seen)) >= done, UP_TO, what=f"{done} handled, seed {seed}")
             place = luck.randrange(PROCESSES)
             members[place].kill()
             members[place].wait(10)
-            members[place] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            members[place] = subprocess.Popen(command)
         wait_until(lambda: len(handled(seen)) == COUNT, UP_TO, what=f"every message handled, seed {seed}")
         # What a dead process held is visible when its lease has ended, at most one lease after the kill.
         wait_until(

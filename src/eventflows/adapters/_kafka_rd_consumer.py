@@ -11,7 +11,6 @@ from confluent_kafka import (
     OFFSET_END,
     Consumer,
     ConsumerGroupTopicPartitions,
-    KafkaException,
     Message,
 )
 from confluent_kafka import TopicPartition as Native
@@ -20,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import NO_PARTITION, Options, Partition, Records
-from eventflows.adapters._kafka_rd_client import Handled, connect, insist
+from eventflows.adapters._kafka_rd_client import CLIENT_ERRORS, Handled, connect, insist
 from eventflows.adapters._kafka_rd_config import client_config
 from eventflows.adapters._kafka_rd_errors import name_it, translate
 from eventflows.errors import BrokerError, NotFoundError, PermissionDeniedError
@@ -121,7 +120,7 @@ class RdConsumer(Handled):
     def _ask(self, call: Callable[..., T], *args: Any, **more: Any) -> T:  # noqa: ANN401 - as of the call
         try:
             found = call(*args, **more)
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             raise translate(error, self._where) from error
         return found
 

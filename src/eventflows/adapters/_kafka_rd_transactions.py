@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition as Native
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import TRANSACTION_SECONDS, Options, Partition
 from eventflows.adapters._kafka_errors import fenced, missing, told, unanswered
-from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
+from eventflows.adapters._kafka_rd_client import CLIENT_ERRORS, Handled, abandon, connect
 from eventflows.adapters._kafka_rd_errors import code_of, translate
 from eventflows.adapters._kafka_rd_producer import producer_config
 from eventflows.errors import BrokerError, InvalidMessageError, OutcomeUnknownError, TooLargeError
@@ -79,7 +79,7 @@ class RdTransactions(Handled):
             self.handle.begin_transaction()
             self.handle.send_offsets_to_transaction(offsets, credentials, max(deadline - time.monotonic(), 0.0))
             results = self._write(records, alone, deadline)
-        except (KafkaException, BrokerError) as error:
+        except (*CLIENT_ERRORS, BrokerError) as error:
             ours = self._told(error)
             self._abort()
             raise ours from error
@@ -154,14 +154,14 @@ class RdTransactions(Handled):
     def _commit(self, deadline: float) -> None:
         try:
             self.handle.commit_transaction(max(deadline - time.monotonic(), 0.0))
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             code = code_of(error)
-            if code.txn_requires_abort():
+            if code is not None and code.txn_requires_abort():
                 ours = self._told(error)
                 self._abort()
                 raise ours from error
             self.usable = False
-            if code.name() in _ENDED:
+            if code is not None and code.name() in _ENDED:
                 raise fenced(self._where, error) from error
             raise unanswered(self._where) from error
 
@@ -170,7 +170,7 @@ class RdTransactions(Handled):
             return
         try:
             self.handle.abort_transaction(ABORT_SECONDS)
-        except KafkaException:
+        except CLIENT_ERRORS:
             self.usable = False  # the next of its name ends it, and the brokers do after a while
 
     def _told(self, error: BaseException) -> BrokerError:
@@ -186,7 +186,7 @@ class RdTransactions(Handled):
         abandon(self._disconnect, 1.0)
 
     def _disconnect(self) -> None:
-        with contextlib.suppress(KafkaException):  # what was fatal before is told once more
+        with contextlib.suppress(*CLIENT_ERRORS):  # what was fatal before is told once more
             self.handle.close()
 
 
