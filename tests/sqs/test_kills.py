@@ -6,6 +6,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -53,15 +54,21 @@ def test_every_message_is_handled_when_processes_are_killed_at_random(
         assert not [one for one in publisher.publish(numbered(COUNT), timeout=UP_TO) if one.error]
     seen = tmp_path / "seen"
     command = [sys.executable, "-c", PROGRAM, url, str(seen)]
+    began = time.monotonic()
     members = [subprocess.Popen(command) for _ in range(PROCESSES)]
     try:
         for done in sorted(luck.sample(range(200, COUNT - 200), KILLS)):
-            wait_until(lambda done=done: len(handled(seen)) >= done, UP_TO, what=f"{done} handled, seed {seed}")
+            wait_until(
+                lambda done=done: working(members, seen) >= done, UP_TO, what=f"{done} handled, seed {seed}", every=0.1
+            )
             place = luck.randrange(PROCESSES)
+            print(f"{time.monotonic() - began:.1f} s: {done} handled, process {place} is killed")
             members[place].kill()
             members[place].wait(10)
             members[place] = subprocess.Popen(command)
-        wait_until(lambda: len(handled(seen)) == COUNT, UP_TO, what=f"every message handled, seed {seed}")
+        wait_until(
+            lambda: working(members, seen) == COUNT, UP_TO, what=f"every message handled, seed {seed}", every=0.1
+        )
         # What a dead process held is visible when its lease has ended, at most one lease after the kill.
         wait_until(
             lambda: counts(broker, name) == (0, 0), VISIBILITY + SLACK, every=0.2,
@@ -73,6 +80,8 @@ def test_every_message_is_handled_when_processes_are_killed_at_random(
             member.wait(10)
 
 
-def handled(seen: pathlib.Path) -> set[bytes]:
-    """The ids that were handled."""
-    return set(seen.read_bytes().split()) if seen.exists() else set()
+def working(members: list[subprocess.Popen[bytes]], seen: pathlib.Path) -> int:
+    """How many ids were handled; fails at once when a process has ended by itself."""
+    ended = [member.poll() for member in members]
+    assert ended == [None] * PROCESSES, f"processes ended by themselves: {ended}"
+    return len(set(seen.read_bytes().split())) if seen.exists() else 0
