@@ -23,8 +23,6 @@ from eventflows.errors import AuthenticationError, BrokerError, ConfigError, Con
 T = TypeVar("T")
 SLICE: Final = 0.1
 """Seconds of one question while it connects; the causes are looked at in between."""
-CLIENT_ERRORS: Final = (KafkaException, SystemError)
-"""What is raised by calls that call back; `code_of` knows what the second hides."""
 RETRY_SECONDS: Final = 0.05
 """Until somebody is asked again who was not there."""
 

@@ -11,6 +11,7 @@ from confluent_kafka import (
     OFFSET_END,
     Consumer,
     ConsumerGroupTopicPartitions,
+    KafkaException,
     Message,
 )
 from confluent_kafka import TopicPartition as Native
@@ -19,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import NO_PARTITION, Options, Partition, Records
-from eventflows.adapters._kafka_rd_client import CLIENT_ERRORS, Handled, connect, insist
+from eventflows.adapters._kafka_rd_client import Handled, connect, insist
 from eventflows.adapters._kafka_rd_config import client_config
 from eventflows.adapters._kafka_rd_errors import name_it, translate
 from eventflows.errors import BrokerError, NotFoundError, PermissionDeniedError
@@ -120,7 +121,7 @@ class RdConsumer(Handled):
     def _ask(self, call: Callable[..., T], *args: Any, **more: Any) -> T:  # noqa: ANN401 - as of the call
         try:
             found = call(*args, **more)
-        except CLIENT_ERRORS as error:
+        except KafkaException as error:
             raise translate(error, self._where) from error
         return found
 

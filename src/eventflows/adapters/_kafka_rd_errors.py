@@ -106,13 +106,7 @@ _FIXES: Final[dict[str, str]] = {
 
 
 def code_of(error: BaseException) -> Any:  # noqa: ANN401 - a KafkaError, which ships no type
-    """Give the client's `KafkaError` of an exception; None: it has none.
-
-    What is fatal the client sets as the exception, and goes on calling back: Python ends such a callback with a
-    `SystemError`, whose cause is the client's exception.
-    """
-    while isinstance(error, SystemError) and error.__cause__ is not None:
-        error = error.__cause__
+    """Give the client's `KafkaError` of an exception; None: it has none."""
     first = error.args[0] if error.args else None
     return first if hasattr(first, "name") and hasattr(first, "code") else None
 

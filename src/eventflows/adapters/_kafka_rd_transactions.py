@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition as Native
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import TRANSACTION_SECONDS, Options, Partition
 from eventflows.adapters._kafka_errors import fenced, missing, told, unanswered
-from eventflows.adapters._kafka_rd_client import CLIENT_ERRORS, Handled, abandon, connect
+from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
 from eventflows.adapters._kafka_rd_errors import code_of, translate
 from eventflows.adapters._kafka_rd_producer import producer_config
 from eventflows.errors import BrokerError, InvalidMessageError, OutcomeUnknownError, TooLargeError
@@ -79,7 +79,7 @@ class RdTransactions(Handled):
             self.handle.begin_transaction()
             self.handle.send_offsets_to_transaction(offsets, credentials, max(deadline - time.monotonic(), 0.0))
             results = self._write(records, alone, deadline)
-        except (*CLIENT_ERRORS, BrokerError) as error:
+        except (KafkaException, BrokerError) as error:
             ours = self._told(error)
             self._abort()
             raise ours from error
@@ -98,7 +98,7 @@ class RdTransactions(Handled):
             answers[index] = message if error is None else self._told(KafkaException(error))
 
         def refused() -> bool:
-            self.handle.flush(max(deadline - time.monotonic(), 0.0))
+            self._flush(deadline)
             return any(answer is None or isinstance(answer, BrokerError) for answer in answers)
 
         for index, (topic, record) in enumerate(records):
@@ -114,6 +114,15 @@ class RdTransactions(Handled):
             return [PublishResult(f"{answer.partition()}:{answer.offset()}", None) for answer in answers]
         self._look_for(records, answers)
         return self._faults(answers) + [PublishResult(None, None)] * (len(records) - len(answers))
+
+    def _flush(self, deadline: float) -> None:
+        try:
+            self.handle.flush(max(deadline - time.monotonic(), 0.0))
+        except SystemError as error:
+            # With a fatal error set as its exception the client still calls back, and Python ends the callback so.
+            if not isinstance(error.__cause__, KafkaException):
+                raise
+            raise error.__cause__ from None
 
     def _look_for(self, records: Sequence[tuple[str, dict[str, Any]]], answers: Sequence[Any]) -> None:
         """See whether topics are there that were not found, or no partition of them: then no message is to blame."""
@@ -154,14 +163,14 @@ class RdTransactions(Handled):
     def _commit(self, deadline: float) -> None:
         try:
             self.handle.commit_transaction(max(deadline - time.monotonic(), 0.0))
-        except CLIENT_ERRORS as error:
+        except KafkaException as error:
             code = code_of(error)
-            if code is not None and code.txn_requires_abort():
+            if code.txn_requires_abort():
                 ours = self._told(error)
                 self._abort()
                 raise ours from error
             self.usable = False
-            if code is not None and code.name() in _ENDED:
+            if code.name() in _ENDED:
                 raise fenced(self._where, error) from error
             raise unanswered(self._where) from error
 
@@ -170,7 +179,7 @@ class RdTransactions(Handled):
             return
         try:
             self.handle.abort_transaction(ABORT_SECONDS)
-        except CLIENT_ERRORS:
+        except KafkaException:
             self.usable = False  # the next of its name ends it, and the brokers do after a while
 
     def _told(self, error: BaseException) -> BrokerError:
@@ -186,7 +195,7 @@ class RdTransactions(Handled):
         abandon(self._disconnect, 1.0)
 
     def _disconnect(self) -> None:
-        with contextlib.suppress(*CLIENT_ERRORS):  # what was fatal before is told once more
+        with contextlib.suppress(KafkaException):  # what was fatal before is told once more
             self.handle.close()
 
 
