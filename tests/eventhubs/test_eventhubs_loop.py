@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -43,8 +44,9 @@ def test_call_that_hangs_is_given_up_in_time_when_its_peer_is_silent(listener: s
     """What it did at the service is not known."""
 
     async def listen() -> bytes:
-        reader, _ = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
-        return await reader.read(1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
+        with contextlib.closing(writer):
+            return await reader.read(1)
 
     loop = Loop("loop", "eventhubs://")
     with pytest.raises(OutcomeUnknownError, match=r"reading did not come back within 0\.2 s"):

@@ -22,7 +22,7 @@ from eventflows.secret import Secret
 from eventflows.testing import Harness
 from eventflows.testing.conditions import wait_until
 from kafka import KafkaProducer
-from kafka_use import administrator
+from kafka_use import administrator, committed
 from servers.kafka import KafkaServer, gate, shared
 from servers.kafka_gate import PRODUCE, KafkaGate, Request
 from servers.process import free_port
@@ -194,10 +194,8 @@ class KafkaHarness(Harness):
 
     def committed(self, name: str, group: str | None = None) -> Mapping[str, int]:
         """Ask the group coordinator."""
-        with administrator(self._server) as admin:
-            found = admin.list_group_offsets({self.group_of(group): None})
-        offsets = found.get(self.group_of(group), found)
-        return {f"{tp.topic}/{tp.partition}": at.offset for tp, at in offsets.items() if at.offset >= 0}
+        found = committed(self._server, self.group_of(group))
+        return {f"{partition.topic}/{partition.partition}": offset for partition, offset in found.items()}
 
     def revoke(self, subscriber: Subscriber) -> bool:
         """Remove every member from its group, as an administrator may, and wait until it has noticed."""

@@ -12,7 +12,7 @@ from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailable
 from eventflows.locate import open_subscriber
 from eventflows.testing import wait_until
 from eventflows.testing.cases import PLENTY, spread
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 CLIENTS: Final[Mapping[str, Mapping[str, object]]] = {
     "kafka-python": {},
@@ -46,14 +46,28 @@ def fresh_topic(server: Addressed, partitions: int = 1, **configs: str) -> str:
     return name
 
 
-def committed(server: Addressed, group: str) -> dict[Any, int]:
-    """Ask the group's coordinator for its position on each partition; none while there is no coordinator."""
-    try:
-        with administrator(server) as admin:
-            found = admin.list_group_offsets({group: None})
-    except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError):
-        return {}
-    return {partition: place.offset for partition, place in found.get(group, found).items() if place.offset >= 0}
+def positions(server: Addressed, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Ask the group's coordinator for its position on each partition, and the metadata of each.
+
+    The first that asks a broker for a group has it make its coordinators, which takes a moment: it is asked until one
+    is there.
+    """
+
+    def asked() -> dict[str, Any] | None:
+        try:
+            with administrator(server) as admin:
+                return dict(admin.list_group_offsets({group: None}))
+        except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError):
+            return None
+
+    found = wait_until(lambda: None if (answer := asked()) is None else [answer], 30, what=f"coordinator of {group}",
+                       every=0.2)[0]  # fmt: skip
+    return {partition: place for partition, place in found.get(group, found).items() if place.offset >= 0}
+
+
+def committed(server: Addressed, group: str) -> dict[TopicPartition, int]:
+    """Ask the group's coordinator for its position on each partition."""
+    return {partition: place.offset for partition, place in positions(server, group).items()}
 
 
 def ends(server: Addressed, topic: str) -> dict[Any, int]:

@@ -18,9 +18,9 @@ from eventflows.message import Chunk, Message
 from eventflows.policy import Settlement, Verdict
 from eventflows.testing.cases import PLENTY, spread
 from eventflows.testing.conditions import pass_time, wait_until
-from kafka_harness import KafkaHarness, RdHarness, administrator
+from kafka_harness import KafkaHarness, RdHarness
 from kafka_members import SESSION, Members, Place, storm
-from kafka_use import fresh_topic
+from kafka_use import administrator, fresh_topic, positions
 from servers.kafka import gate, shared
 from servers.kafka_gate import OFFSET_FETCH
 
@@ -92,10 +92,8 @@ def test_the_position_is_committed_with_the_outputs(broker: KafkaHarness, topics
 def test_claims_that_end_well_leave_no_producer_to_fence(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:
     """The last transaction of a member says that it left in good order."""
     flow(broker, topics).run(limit=COUNT, signals=False)
-    group = broker.group_of(None)
-    with administrator(shared()) as admin:
-        found = admin.list_group_offsets({group: None})
-    assert {place.metadata.rstrip("\0") for place in found.get(group, found).values()} == {""}
+    found = positions(shared(), broker.group_of(None))
+    assert {place.metadata.rstrip("\0") for place in found.values()} == {""}
 
 
 def test_another_cluster_is_refused(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:

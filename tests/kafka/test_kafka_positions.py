@@ -18,8 +18,8 @@ from eventflows.testing import wait_until
 from eventflows.testing.cases import Taken, spread
 from eventflows.testing.conditions import pass_time
 from kafka import KafkaConsumer, TopicPartition
-from kafka_harness import KafkaHarness, RdHarness, administrator
-from kafka_use import ends, fresh_topic
+from kafka_harness import KafkaHarness, RdHarness
+from kafka_use import administrator, ends, fresh_topic, positions
 from servers.kafka import shared
 
 pytestmark = pytest.mark.broker
@@ -110,10 +110,7 @@ def test_a_claim_that_got_on_counts_once_at_its_new_position(broker: KafkaHarnes
 def test_the_position_carries_the_count_in_its_metadata(broker: KafkaHarness, topic: str) -> None:
     """Administrators see it beside the position; librdkafka writes it with a zero at its end."""
     lose(broker, topic)
-    group = broker.group_of(None)
-    with administrator(shared()) as admin:
-        found = admin.list_group_offsets({group: None})
-    [place] = found.get(group, found).values()
+    [place] = positions(shared(), broker.group_of(None)).values()
     assert (place.offset, place.metadata.rstrip("\0")) == (0, "eventflows claims=1")
 
 
