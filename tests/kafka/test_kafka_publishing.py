@@ -9,6 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.errors import (
+    BrokerResponseError,
+    InvalidProducerEpochError,
+    NotLeaderForPartitionError,
+    OutOfOrderSequenceNumberError,
+    UnknownProducerIdError,
+)
 
 from eventflows.errors import (
     BrokerError,
@@ -42,6 +49,7 @@ def gated(server: KafkaServer) -> Iterator[str]:
     """Where the gate stands before the broker; it lets everything pass again afterwards."""
     one = gate()
     yield server.address("GATED")
+    one.refusals.clear()
     one.rules.clear()
     one.answer_rules.clear()
 
@@ -133,6 +141,55 @@ def test_order_of_keys_holds_when_connections_break(server: KafkaServer, client:
             assert kinds(results) == [None] * len(results)
     numbers = [int(body) for _, body in everything(server, topic)]
     assert (sorted(set(numbers)), overtaken(numbers)) == (list(range(len(results))), [])
+
+
+def test_order_of_keys_holds_when_the_lead_of_partitions_moves(server: KafkaServer, client: str, gated: str) -> None:
+    """Every third request is answered by a broker that leads no more: all arrive, none overtakes."""
+    topic = fresh_topic(server, partitions=4)
+    seen = [0]
+
+    def every_third(request: Request) -> int:
+        seen[0] += 1
+        return 0 if seen[0] % 3 else NotLeaderForPartitionError.errno
+
+    with open_publisher(f"kafka://{gated}/{topic}", **CLIENTS[client]) as out:
+        gate().refusals.append(every_third)
+        results: list[PublishResult] = []
+        while seen[0] < 12:
+            results += sending(out, len(results))
+            assert kinds(results) == [None] * len(results)
+    numbers = [int(body) for _, body in everything(server, topic)]
+    assert (sorted(set(numbers)), overtaken(numbers)) == (list(range(len(results))), [])
+
+
+@pytest.mark.parametrize("error", [OutOfOrderSequenceNumberError, UnknownProducerIdError, InvalidProducerEpochError])
+def test_publisher_goes_on_when_the_broker_knows_nothing_of_its_producer(
+    server: KafkaServer, gated: str, error: type[BrokerResponseError]
+) -> None:
+    """A broker forgets producers; what it refused for that is published when it is sent again, at the latest.
+
+    Of kafka-python's producer it knows nothing at any time.
+    """
+    topic = fresh_topic(server)
+    left, times = [Message(b"%d" % number, key="k") for number in range(5)], [2]
+
+    def twice(request: Request) -> int:
+        times[0] -= 1
+        return error.errno if times[0] >= 0 else 0
+
+    with open_publisher(f"kafka://{gated}/{topic}", client="librdkafka") as out:
+        assert kinds(out.publish([Message(b"first")])) == [None]
+        gate().refusals.append(twice)
+
+        def published() -> bool:
+            errors = [one.error for one in out.publish(left)]
+            left[:] = [message for message, error in zip(left, errors, strict=True) if error is not None]
+            assert all(error is None or error.retryable for error in errors), errors
+            return not left
+
+        wait_until(published, what="everything published")
+    assert times[0] < 0
+    assert [body for _, body in everything(server, topic)] == [b"first", b"0", b"1", b"2", b"3", b"4"]
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 import attrs
 from kafka.protocol.consumer.group import HeartbeatRequest, OffsetCommitRequest, SyncGroupRequest
-from kafka.protocol.producer.produce import ProduceRequest
+from kafka.protocol.producer.produce import ProduceRequest, ProduceResponse
 from kafka.record import MemoryRecords
 
 PRODUCE: Final = 0
@@ -26,6 +26,8 @@ OFFSET_FETCH: Final = 9
 JOIN: Final = 11
 _MEMBERS: Final = {COMMIT: OffsetCommitRequest, 12: HeartbeatRequest, 14: SyncGroupRequest}
 _HEADER: Final = struct.Struct(">hhi")
+_VERSIONS: Final = struct.Struct(">hhih")
+"""A whole request for the versions that the broker speaks: kind, version, number, no name of the client."""
 AT_ONCE: Final = 64 * 1024
 """Bytes that a connection holds of an answer."""
 
@@ -38,6 +40,8 @@ class Request:
     version: int
     frame: bytes
     """Without its length."""
+    refusal: int = 0
+    """The number of the error that is its answer, and it did not pass; 0: it passed."""
 
     def values(self) -> list[tuple[bytes | None, bytes | None]]:
         """Give key and value of each record that it would publish."""
@@ -67,6 +71,9 @@ class KafkaGate:
         """Asked before a request passes; one that says True cuts its connection instead."""
         self.answer_rules: list[Callable[[Request], bool]] = []
         """Asked before the answer to a request passes; one that says True cuts the connection, and it is lost."""
+        self.refusals: list[Callable[[Request], int]] = []
+        """Asked before a request to publish passes; one that gives the number of an error has it answered so for every
+        partition, and it does not pass."""
         self.requests: Counter[int] = Counter()
         """How many of each kind passed."""
         self.fetched = 0
@@ -130,13 +137,16 @@ class KafkaGate:
         request = Request(api, version, frame)
         if any([rule(request) for rule in list(self.rules)]):
             return False
+        if api == PRODUCE and (refusal := max([rule(request) for rule in list(self.refusals)], default=0)):
+            # The broker is asked something else in its place, so that answers keep their order.
+            request, frame = attrs.evolve(request, refusal=refusal), _VERSIONS.pack(18, 0, number, -1)
         asked[number] = request
         self.requests[api] += 1
         if api in _MEMBERS:
             said = _MEMBERS[api].decode(frame, version=version, header=True)
             generation = said.generation_id_or_member_epoch if api == COMMIT else said.generation_id
             self.generations[said.group_id] = max(self.generations.get(said.group_id, 0), generation)
-        target.sendall(size.to_bytes(4, "big") + frame)
+        target.sendall(len(frame).to_bytes(4, "big") + frame)
         return True
 
     def _answer(self, size: int, stream: BinaryIO, target: socket.socket, asked: dict[int, Request]) -> bool:
@@ -145,6 +155,10 @@ class KafkaGate:
         request = asked.pop(int.from_bytes(number, "big"), None)
         if request is not None and any([rule(request) for rule in list(self.answer_rules)]):
             return False
+        if request is not None and request.refusal:
+            answer = _refused(request, int.from_bytes(number, "big"))
+            target.sendall(len(answer).to_bytes(4, "big") + answer)
+            return len(stream.read(size - len(number))) == size - len(number)
         if request is not None and request.api == FETCH:
             self.fetched += size
         target.sendall(size.to_bytes(4, "big") + number)
@@ -153,6 +167,21 @@ class KafkaGate:
             target.sendall(piece)
             left -= len(piece)
         return not left
+
+
+def _refused(request: Request, number: int) -> bytes:
+    """Answer a request to publish with its refusal, for each partition."""
+    asked = ProduceRequest.decode(request.frame, version=request.version, header=True)
+    topic_class = ProduceResponse.TopicProduceResponse
+    answer = ProduceResponse(version=request.version, throttle_time_ms=0, responses=[
+        topic_class(name=topic.name, partition_responses=[
+            topic_class.PartitionProduceResponse(index=part.index, error_code=request.refusal, base_offset=-1)
+            for part in topic.partition_data
+        ])
+        for topic in asked.topic_data
+    ])  # fmt: skip
+    answer.with_header(correlation_id=number)
+    return bytes(answer.encode(header=True))
 
 
 def _cut(one: socket.socket) -> None:

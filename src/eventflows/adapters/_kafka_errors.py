@@ -13,6 +13,7 @@ FIXES: Final = {
     "topic right": "Ask for an ACL on the topic: READ to subscribe, WRITE to publish.",
     "group right": "Ask for an ACL on the group: READ.",
     "transaction right": "Ask for an ACL on the transactional ids that begin with eventflows-<group>-: WRITE.",
+    "producer right": "Ask for an ACL on the topic: WRITE; before Kafka 2.8, for IDEMPOTENT_WRITE on the cluster, too.",
     "topic": "Create the topic, or correct the URL.",
     "instance": "Another process has the same instance=; give each its own.",
     "size": "Raise the topic's max.message.bytes, or publish less at once.",

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import KafkaException, Message
 
 from eventflows.adapters._kafka_errors import told
-from eventflows.adapters._kafka_rd_errors import name_it, translate
+from eventflows.adapters._kafka_rd_errors import code_of, name_it, translate
 from eventflows.errors import AuthenticationError, BrokerError, ConfigError, ConnectionFailedError
 
 T = TypeVar("T")
@@ -54,7 +54,11 @@ class Causes:
 
     def serve(self, handle: Any) -> None:  # noqa: ANN401 - a Consumer, Producer or AdminClient
         """Let it tell what happened."""
-        message = handle.poll(0)
+        try:
+            message = handle.poll(0)
+        except (KafkaException, SystemError) as fatal:
+            self.fatal = code_of(unhidden(fatal))
+            return
         error = message.error() if isinstance(message, Message) else None  # a producer's answers are counted
         self.noticed = error or self.noticed
 
@@ -70,6 +74,18 @@ class Causes:
         if error is not None or self.down_since is not None:
             return told(ConnectionFailedError, where, "the broker ends every connection at once", None, "ended")
         return told(ConnectionFailedError, where, "nobody answered in time", None, "hosts")
+
+
+def unhidden(error: KafkaException | SystemError) -> KafkaException:
+    """Give the client's exception: with a fatal one set it still calls back, and Python ends the callback so.
+
+    Raises:
+        SystemError: It hides none of the client's.
+    """
+    found = error.__cause__ if isinstance(error, SystemError) else error
+    if isinstance(found, KafkaException):
+        return found
+    raise error
 
 
 def _ended(error: Any) -> bool:  # noqa: ANN401 - a KafkaError

@@ -98,11 +98,18 @@ _FIXES: Final[dict[str, str]] = {
     "TOPIC_AUTHORIZATION_FAILED": "topic right",
     "GROUP_AUTHORIZATION_FAILED": "group right",
     "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": "transaction right",
+    "CLUSTER_AUTHORIZATION_FAILED": "producer right",
     "UNKNOWN_TOPIC_OR_PART": "topic",
     "_UNKNOWN_TOPIC": "topic",
     "FENCED_INSTANCE_ID": "instance",
     "MSG_SIZE_TOO_LARGE": "size",
 }
+
+ENDED: Final = frozenset({
+    "_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "INVALID_PRODUCER_ID_MAPPING", "INVALID_TXN_STATE",
+    "UNKNOWN_PRODUCER_ID", "OUT_OF_ORDER_SEQUENCE_NUMBER", "TRANSACTION_ABORTABLE",
+})  # fmt: skip
+"""After these only a new producer can go on, and it can."""
 
 
 def code_of(error: BaseException) -> Any:  # noqa: ANN401 - a KafkaError, which ships no type

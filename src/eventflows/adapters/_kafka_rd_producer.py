@@ -1,7 +1,12 @@
-"""A producer of librdkafka. It is not idempotent: that one does nothing any more after what it calls a fatal error."""
+"""A producer of librdkafka, idempotent: another lets a batch overtake one that is refused for a while.
+
+With one request under way it has the next one ready, and sends that first when the one is to be sent again.
+An idempotent producer does nothing any more after what it calls a fatal error: then a new one is made.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterable
@@ -13,15 +18,16 @@ from confluent_kafka import KafkaException, Producer
 from eventflows.adapters._kafka_clients import Options
 from eventflows.adapters._kafka_errors import missing
 from eventflows.adapters._kafka_rd_answers import Sent, Tellers
-from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
+from eventflows.adapters._kafka_rd_client import Handled, abandon, connect, unhidden
 from eventflows.adapters._kafka_rd_config import client_config
-from eventflows.adapters._kafka_rd_errors import name_it, translate
+from eventflows.adapters._kafka_rd_errors import ENDED, code_of, name_it, translate
 from eventflows.adapters._kafka_records import MAX_BYTES, Outgoing
 from eventflows.errors import (
     BrokerError,
     InvalidMessageError,
     NotFoundError,
     OutcomeUnknownError,
+    PermissionDeniedError,
     TooLargeError,
 )
 from eventflows.protocols import Location
@@ -36,6 +42,7 @@ ALONE_SENDS: Final = 10
 PLAIN: Final = 3
 """What every record has: value, key, headers."""
 OWN_FAULT: Final = (InvalidMessageError, TooLargeError)
+GIVEN_UP: Final = frozenset({"_FATAL", "_PURGE_QUEUE", "_PURGE_INFLIGHT"})
 TIMED_OUT: Final = frozenset({"_MSG_TIMED_OUT", "_TIMED_OUT", "_TIMED_OUT_QUEUE"})
 
 
@@ -70,8 +77,7 @@ class RdProducer:
         self._where = location.text
         self._topic = location.path
         self._config = producer_config(location, options) | {
-            "enable.idempotence": False,
-            "max.in.flight.requests.per.connection": 1,  # more would let a retried batch overtake: order per key
+            "enable.idempotence": True,  # order per key; says 5 requests under way, too
             "message.timeout.ms": 30_000,
         }
         self._batch_bytes = BATCH_BYTES
@@ -158,7 +164,7 @@ class RdProducer:
         return sent
 
     def _begin(self, count: int) -> tuple[Sent, Tellers]:
-        if self._made_for != self._kind:
+        if self._made_for != self._kind or self._causes.fatal is not None:
             self._make_anew()
         tellers = self._spare.pop() if self._spare else Tellers()
         tellers.begin(count)
@@ -170,6 +176,10 @@ class RdProducer:
         if isinstance(error, BrokerError):
             return error
         if isinstance(error, (KafkaException, BufferError)):
+            code = code_of(error)
+            if code is not None and code.name() == "_FATAL":
+                self.serve(0.0)  # tells which
+                return self._over()
             return translate(error, self._where)
         ours = InvalidMessageError(f"{self._where}: {error}")
         ours.__cause__ = error
@@ -184,11 +194,27 @@ class RdProducer:
         if self._polls.acquire(timeout=timeout) if timeout else self._polls.acquire(blocking=False):
             try:
                 self._handle.poll(timeout)
+            except (KafkaException, SystemError) as error:
+                self._causes.fatal = code_of(unhidden(error))
+                self._handle.purge()  # nothing else ends what it was given; the answers come with the next turns
             finally:
                 self._polls.release()
 
+    def _over(self) -> BrokerError:
+        """Say why the client did not publish, which does nothing any more; the next call makes a new one."""
+        fatal = self._causes.fatal
+        ours = None if fatal is None else name_it(fatal, self._where)
+        if isinstance(ours, PermissionDeniedError):
+            return ours
+        why = "a fatal error" if fatal is None else fatal.name()
+        unknown = OutcomeUnknownError(f"{self._where}: the client ended with {why}; the message may be there.")
+        unknown.__cause__ = ours
+        return unknown
+
     def late(self) -> BrokerError:
         """Say that no answer came in time, or why none comes."""
+        if self._causes.fatal is not None:
+            return self._over()
         if self._causes.refused:
             return self._causes.told(self._where)
         return OutcomeUnknownError(f"{self._where}: no answer in time; the message may be there, or come later.")
@@ -199,6 +225,10 @@ class RdProducer:
         A broker refuses a whole batch because of one record in it, and librdkafka does not divide it: whose fault it
         was is known when each is sent alone.
         """
+        if error.name() in ENDED:
+            self._causes.fatal = error
+        if self._causes.fatal is not None and error.name() in ENDED | GIVEN_UP:
+            return self._over()
         if error.name() in TIMED_OUT and self._causes.refused:
             return self.late()
         if error.name() == "_UNKNOWN_PARTITION" and self._gone():
@@ -239,9 +269,11 @@ class RdProducer:
 
     def _end(self, handle: Any, timeout: float) -> None:  # noqa: ANN401 - a Producer
         with self._polls:
-            if handle.flush(timeout):
+            for seconds in (timeout, 1.0):
+                with contextlib.suppress(KafkaException, SystemError):  # a fatal error: it is thrown away all the same
+                    if not handle.flush(seconds):
+                        break
                 handle.purge()
-                handle.flush(1.0)
         abandon(handle.close, 1.0)
 
     def leave(self) -> None:

@@ -14,17 +14,12 @@ from confluent_kafka import TopicPartition as Native
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import TRANSACTION_SECONDS, Options, Partition
 from eventflows.adapters._kafka_errors import fenced, missing, told, unanswered
-from eventflows.adapters._kafka_rd_client import Handled, abandon, connect
-from eventflows.adapters._kafka_rd_errors import code_of, translate
+from eventflows.adapters._kafka_rd_client import Handled, abandon, connect, unhidden
+from eventflows.adapters._kafka_rd_errors import ENDED, code_of, translate
 from eventflows.adapters._kafka_rd_producer import producer_config
 from eventflows.errors import BrokerError, InvalidMessageError, OutcomeUnknownError, TooLargeError
 from eventflows.protocols import Location, PublishResult
 
-_ENDED: Final = frozenset({
-    "_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "INVALID_PRODUCER_ID_MAPPING", "INVALID_TXN_STATE",
-    "UNKNOWN_PRODUCER_ID", "OUT_OF_ORDER_SEQUENCE_NUMBER", "TRANSACTION_ABORTABLE",
-})  # fmt: skip
-"""After these only a new producer can go on, and it can."""
 _MISSING: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_ID"})
 LOOK_SECONDS: Final = 2.0
 ABORT_SECONDS: Final = 2.0
@@ -119,10 +114,7 @@ class RdTransactions(Handled):
         try:
             self.handle.flush(max(deadline - time.monotonic(), 0.0))
         except SystemError as error:
-            # With a fatal error set as its exception the client still calls back, and Python ends the callback so.
-            if not isinstance(error.__cause__, KafkaException):
-                raise
-            raise error.__cause__ from None
+            raise unhidden(error) from None
 
     def _look_for(self, records: Sequence[tuple[str, dict[str, Any]]], answers: Sequence[Any]) -> None:
         """See whether topics are there that were not found, or no partition of them: then no message is to blame."""
@@ -170,7 +162,7 @@ class RdTransactions(Handled):
                 self._abort()
                 raise ours from error
             self.usable = False
-            if code.name() in _ENDED:
+            if code.name() in ENDED:
                 raise fenced(self._where, error) from error
             raise unanswered(self._where) from error
 
@@ -184,7 +176,7 @@ class RdTransactions(Handled):
 
     def _told(self, error: BaseException) -> BrokerError:
         code = code_of(error)
-        if code is not None and (code.fatal() or code.name() in _ENDED):
+        if code is not None and (code.fatal() or code.name() in ENDED):
             self.usable = False
             return fenced(self._where, error)
         return translate(error, self._where)
