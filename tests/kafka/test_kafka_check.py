@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.errors import CoordinatorNotAvailableError
 
 from eventflows.locate import open_publisher, open_subscriber
 from eventflows.message import Message
@@ -19,7 +20,8 @@ from eventflows.protocols import Browsable, Checkable, Finding, Listable
 from eventflows.secret import Secret
 from eventflows.testing import wait_until
 from kafka_use import CLIENTS, administrator, committed, fresh_topic
-from servers.kafka import PASSWORDS, KafkaServer, shared
+from servers.kafka import PASSWORDS, KafkaServer, gate, shared
+from servers.kafka_gate import FIND, Request
 from servers.process import free_port
 
 USER = {"username": "alice", "password": Secret(PASSWORDS["alice"])}
@@ -87,6 +89,25 @@ def test_check_of_an_unreachable_broker_is_one_line(group: str, client: str) -> 
         assert [(one.level, one.fix) for one in said(adapter)] == [
             ("error", "Check hosts and ports of the URL, and that the broker runs.")
         ]
+
+
+def test_check_finds_the_group_when_its_coordinator_comes_late(
+    server: KafkaServer, topic: str, group: str, client: str
+) -> None:
+    """The first five times there is none, as in a cluster that makes its first, or loses one."""
+    times = [5]
+
+    def late(request: Request) -> int:
+        times[0] -= request.api == FIND
+        return CoordinatorNotAvailableError.errno if request.api == FIND and times[0] >= 0 else 0
+
+    gate().refusals.append(late)
+    try:
+        url = f"kafka://{server.address('GATED')}/{topic}?group={group}"
+        assert [one.level for one in said(open_subscriber(url, **CLIENTS[client]))] == ["ok"] * 3
+    finally:
+        gate().refusals.clear()
+    assert times[0] < 0
 
 
 @pytest.mark.trial

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 
 import attrs
 from kafka.protocol.consumer.group import HeartbeatRequest, OffsetCommitRequest, SyncGroupRequest
+from kafka.protocol.metadata.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from kafka.protocol.producer.produce import ProduceRequest, ProduceResponse
 from kafka.record import MemoryRecords
 
@@ -23,6 +24,8 @@ FETCH: Final = 1
 LIST_OFFSETS: Final = 2
 COMMIT: Final = 8
 OFFSET_FETCH: Final = 9
+FIND: Final = 10
+"""Who coordinates a group."""
 JOIN: Final = 11
 _MEMBERS: Final = {COMMIT: OffsetCommitRequest, 12: HeartbeatRequest, 14: SyncGroupRequest}
 _HEADER: Final = struct.Struct(">hhi")
@@ -72,8 +75,8 @@ class KafkaGate:
         self.answer_rules: list[Callable[[Request], bool]] = []
         """Asked before the answer to a request passes; one that says True cuts the connection, and it is lost."""
         self.refusals: list[Callable[[Request], int]] = []
-        """Asked before a request to publish passes; one that gives the number of an error has it answered so for every
-        partition, and it does not pass."""
+        """Asked before a request to publish, or for a coordinator, passes; one that gives the number of an error has
+        all that is asked answered so, and it does not pass."""
         self.requests: Counter[int] = Counter()
         """How many of each kind passed."""
         self.fetched = 0
@@ -137,7 +140,7 @@ class KafkaGate:
         request = Request(api, version, frame)
         if any([rule(request) for rule in list(self.rules)]):
             return False
-        if api == PRODUCE and (refusal := max([rule(request) for rule in list(self.refusals)], default=0)):
+        if api in _REFUSED and (refusal := max([rule(request) for rule in list(self.refusals)], default=0)):
             # The broker is asked something else in its place, so that answers keep their order.
             request, frame = attrs.evolve(request, refusal=refusal), _VERSIONS.pack(18, 0, number, -1)
         asked[number] = request
@@ -156,7 +159,7 @@ class KafkaGate:
         if request is not None and any([rule(request) for rule in list(self.answer_rules)]):
             return False
         if request is not None and request.refusal:
-            answer = _refused(request, int.from_bytes(number, "big"))
+            answer = _REFUSED[request.api](request, int.from_bytes(number, "big"))
             target.sendall(len(answer).to_bytes(4, "big") + answer)
             return len(stream.read(size - len(number))) == size - len(number)
         if request is not None and request.api == FETCH:
@@ -169,7 +172,7 @@ class KafkaGate:
         return not left
 
 
-def _refused(request: Request, number: int) -> bytes:
+def _publishes_not(request: Request, number: int) -> bytes:
     """Answer a request to publish with its refusal, for each partition."""
     asked = ProduceRequest.decode(request.frame, version=request.version, header=True)
     topic_class = ProduceResponse.TopicProduceResponse
@@ -182,6 +185,20 @@ def _refused(request: Request, number: int) -> bytes:
     ])  # fmt: skip
     answer.with_header(correlation_id=number)
     return bytes(answer.encode(header=True))
+
+
+def _finds_not(request: Request, number: int) -> bytes:
+    """Answer who coordinates groups with its refusal, for each group."""
+    asked = FindCoordinatorRequest.decode(request.frame, version=request.version, header=True)
+    nobody = {"node_id": -1, "host": "", "port": -1, "error_code": request.refusal, "error_message": ""}
+    found = [FindCoordinatorResponse.Coordinator(key=key, **nobody) for key in asked.coordinator_keys or ()]
+    each = {"coordinators": found} if found else nobody
+    answer = FindCoordinatorResponse(version=request.version, throttle_time_ms=0, **each)
+    answer.with_header(correlation_id=number)
+    return bytes(answer.encode(header=True))
+
+
+_REFUSED: Final = {PRODUCE: _publishes_not, FIND: _finds_not}
 
 
 def _cut(one: socket.socket) -> None:

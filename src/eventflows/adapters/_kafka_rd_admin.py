@@ -16,6 +16,9 @@ from eventflows.adapters._kafka_rd_errors import translate
 from eventflows.errors import NotFoundError, PermissionDeniedError
 from eventflows.protocols import Location
 
+ASK_SECONDS: Final = 2.0
+"""Of one question for a group: an administrator who was told twice that it has no coordinator yet asks no more, and
+waits for the answer that never comes; one who begins anew has it at once."""
 _STATES: Final = {
     ConsumerGroupState.PREPARING_REBALANCING: "PreparingRebalance",
     ConsumerGroupState.COMPLETING_REBALANCING: "CompletingRebalance",
@@ -47,7 +50,7 @@ def inspect(
 
     def look(left: float) -> Standing:
         try:
-            return _standing(admin.describe_consumer_groups([group], **_with(left))[group].result())
+            return _standing(admin.describe_consumer_groups([group], **_with(min(left, ASK_SECONDS)))[group].result())
         except KafkaException as error:
             raise translate(error, location.text) from error
 

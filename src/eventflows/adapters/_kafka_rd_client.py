@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException, Message
 
 from eventflows.adapters._kafka_errors import told
 from eventflows.adapters._kafka_rd_errors import code_of, name_it, translate
-from eventflows.errors import AuthenticationError, BrokerError, ConfigError, ConnectionFailedError
+from eventflows.errors import AuthenticationError, BrokerError, ConfigError, ConnectionFailedError, OutcomeUnknownError
 
 T = TypeVar("T")
 SLICE: Final = 0.1
@@ -135,14 +135,14 @@ def insist(ask: Callable[[float], T], timeout: float) -> T:
     """Ask a coordinator or leaders, which may be about to begin, or to move: again while they are not there.
 
     Args:
-        ask: Takes the seconds that are left; raises what is ours.
+        ask: Reads something, in no more than the seconds that it is given, those that are left; raises what is ours.
         timeout: Seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
             return ask(max(deadline - time.monotonic(), 0.1))
-        except ConnectionFailedError:
+        except (ConnectionFailedError, OutcomeUnknownError):
             if time.monotonic() >= deadline:
                 raise
             time.sleep(RETRY_SECONDS)
