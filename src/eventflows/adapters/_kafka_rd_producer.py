@@ -77,7 +77,8 @@ class RdProducer:
         self._where = location.text
         self._topic = location.path
         self._config = producer_config(location, options) | {
-            "enable.idempotence": True,  # order per key; says 5 requests under way, too
+            "enable.idempotence": True,
+            "max.in.flight.requests.per.connection": 1,  # batches fill while one is under way, which costs less than 5
             "message.timeout.ms": 30_000,
         }
         self._batch_bytes = BATCH_BYTES
