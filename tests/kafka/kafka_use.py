@@ -7,7 +7,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    MetadataEmptyBrokerList,
+    NotCoordinatorError,
+)
 
 from eventflows.locate import open_subscriber
 from eventflows.testing import wait_until
@@ -70,15 +75,23 @@ def committed(server: Addressed, group: str) -> dict[TopicPartition, int]:
     return {partition: place.offset for partition, place in positions(server, group).items()}
 
 
-def ends(server: Addressed, topic: str) -> dict[Any, int]:
-    """Ask where each partition ends."""
-    consumer = KafkaConsumer(bootstrap_servers=server.address())
-    try:
-        return dict(
-            consumer.end_offsets([TopicPartition(topic, one) for one in consumer.partitions_for_topic(topic) or ()])
-        )
-    finally:
-        consumer.close()
+def ends(server: Addressed, topic: str) -> dict[TopicPartition, int]:
+    """Ask where each partition ends.
+
+    A broker that did not answer for a while is not in its own list of brokers until the controller heard from it.
+    """
+
+    def asked() -> list[dict[TopicPartition, int]]:
+        consumer = KafkaConsumer(bootstrap_servers=server.address())
+        try:
+            partitions = [TopicPartition(topic, one) for one in consumer.partitions_for_topic(topic) or ()]
+            return [dict(consumer.end_offsets(partitions))]
+        except MetadataEmptyBrokerList:
+            return []
+        finally:
+            consumer.close()
+
+    return wait_until(asked, 30, what="a broker that lists itself", every=0.2)[0]
 
 
 def everything(server: Addressed, topic: str) -> list[tuple[str, bytes]]:

@@ -353,6 +353,7 @@ def kill_in_a_transaction(members: Members, group: str) -> None:
 
 
 @pytest.mark.trial
+@pytest.mark.timeout(600)
 def test_each_output_is_there_once_when_the_broker_is_killed(broker: KafkaHarness) -> None:
     """Killed with -9 inside transactions, and started again, it finds the same workers, which go on by themselves."""
     place, server = Place(broker), shared()

@@ -10,17 +10,15 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaException,
     Message,
 )
 from confluent_kafka import TopicPartition as Native
-from confluent_kafka.admin import AdminClient
 
 from eventflows.adapters import _kafka_options as given
 from eventflows.adapters._kafka_chunks import Committed
 from eventflows.adapters._kafka_clients import NO_PARTITION, Options, Partition, Records
-from eventflows.adapters._kafka_rd_client import Handled, connect, insist
+from eventflows.adapters._kafka_rd_client import Handled, abandon, connect, insist
 from eventflows.adapters._kafka_rd_config import client_config
 from eventflows.adapters._kafka_rd_errors import name_it, translate
 from eventflows.errors import BrokerError, NotFoundError, PermissionDeniedError
@@ -204,12 +202,19 @@ class RdConsumer(Handled):
         }
 
     def _unstable(self, asked: list[Native], timeout: float) -> list[Native]:
-        group = str(self._options["group"])
-        admin = AdminClient(client_config(self._location, self._options))
-        future = admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, asked)], require_stable=False, request_timeout=timeout
-        )[group]
-        return list(self._ask(future.result).topic_partitions)
+        # A consumer that reads what is not committed is told positions that are not stable. An administrator would be,
+        # too, but librdkafka aborts the process when its connection to a coordinator breaks meanwhile (its #4605).
+        deadline = time.monotonic() + timeout
+        config = client_config(self._location, self._options) | {
+            "group.id": str(self._options["group"]),
+            "isolation.level": "read_uncommitted",
+            "enable.auto.commit": False,
+        }
+        handle, _ = connect(Consumer, config, asked[0].topic, self._where, timeout)
+        try:
+            return self._insist(handle.committed, asked, deadline - time.monotonic())
+        finally:
+            abandon(handle.close, 1.0)
 
     def _sound(self, found: list[Native]) -> list[Native]:
         for one in found:
