@@ -147,6 +147,7 @@ class KafkaHarness(Harness):
 
     def close(self) -> None:
         """Close what listened, and let everything pass again."""
+        self._gate.refusals.clear()
         self._gate.rules.clear()
         self._gate.answer_rules.clear()
         for one in self._sockets:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kafka.admin import TransactionState
+from kafka.errors import UnknownError
 
 import servers.kafka
 from eventflows import Reject, publisher, subscriber
@@ -22,7 +23,7 @@ from kafka_harness import KafkaHarness, RdHarness
 from kafka_members import SESSION, Members, Place, storm
 from kafka_use import administrator, fresh_topic, positions
 from servers.kafka import gate, shared
-from servers.kafka_gate import OFFSET_FETCH
+from servers.kafka_gate import END_TRANSACTION, OFFSET_FETCH, Request
 
 pytestmark = pytest.mark.broker
 COUNT = 40
@@ -94,6 +95,22 @@ def test_claims_that_end_well_leave_no_producer_to_fence(broker: KafkaHarness, t
     flow(broker, topics).run(limit=COUNT, signals=False)
     found = positions(shared(), broker.group_of(None))
     assert {place.metadata.rstrip("\0") for place in found.values()} == {""}
+
+
+def test_outputs_are_there_once_when_the_broker_has_no_word_for_why_it_did_not_commit(
+    broker: KafkaHarness, topics: tuple[str, str, str]
+) -> None:
+    """A broker that begins anew may say so of any transaction; the flow looks at its positions, and goes on."""
+    times = [0]
+
+    def once(request: Request) -> int:
+        times[0] += request.api == END_TRANSACTION
+        return UnknownError.errno if request.api == END_TRANSACTION and times[0] == 1 else 0
+
+    gate().refusals.append(once)
+    flow(broker, topics).run(limit=COUNT, signals=False)
+    outputs = sorted(int(body or b"") for body in committed(broker, topics[1]))
+    assert (times[0] > 1, outputs) == (True, [2 * number for number in range(COUNT) if number not in (7, 8)])
 
 
 def test_another_cluster_is_refused(broker: KafkaHarness, topics: tuple[str, str, str]) -> None:

@@ -17,6 +17,7 @@ import attrs
 from kafka.protocol.consumer.group import HeartbeatRequest, OffsetCommitRequest, SyncGroupRequest
 from kafka.protocol.metadata.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from kafka.protocol.producer.produce import ProduceRequest, ProduceResponse
+from kafka.protocol.producer.transaction import EndTxnResponse
 from kafka.record import MemoryRecords
 
 PRODUCE: Final = 0
@@ -26,6 +27,7 @@ COMMIT: Final = 8
 OFFSET_FETCH: Final = 9
 FIND: Final = 10
 """Who coordinates a group."""
+END_TRANSACTION: Final = 26
 JOIN: Final = 11
 _MEMBERS: Final = {COMMIT: OffsetCommitRequest, 12: HeartbeatRequest, 14: SyncGroupRequest}
 _HEADER: Final = struct.Struct(">hhi")
@@ -75,8 +77,8 @@ class KafkaGate:
         self.answer_rules: list[Callable[[Request], bool]] = []
         """Asked before the answer to a request passes; one that says True cuts the connection, and it is lost."""
         self.refusals: list[Callable[[Request], int]] = []
-        """Asked before a request to publish, or for a coordinator, passes; one that gives the number of an error has
-        all that is asked answered so, and it does not pass."""
+        """Asked before a request to publish, for a coordinator, or to end a transaction passes; one that gives the
+        number of an error has all that is asked answered so, and it does not pass. 0: let it pass."""
         self.requests: Counter[int] = Counter()
         """How many of each kind passed."""
         self.fetched = 0
@@ -140,7 +142,7 @@ class KafkaGate:
         request = Request(api, version, frame)
         if any([rule(request) for rule in list(self.rules)]):
             return False
-        if api in _REFUSED and (refusal := max([rule(request) for rule in list(self.refusals)], default=0)):
+        if api in _REFUSED and (refusal := sum([rule(request) for rule in list(self.refusals)])):
             # The broker is asked something else in its place, so that answers keep their order.
             request, frame = attrs.evolve(request, refusal=refusal), _VERSIONS.pack(18, 0, number, -1)
         asked[number] = request
@@ -198,7 +200,14 @@ def _finds_not(request: Request, number: int) -> bytes:
     return bytes(answer.encode(header=True))
 
 
-_REFUSED: Final = {PRODUCE: _publishes_not, FIND: _finds_not}
+def _ends_not(request: Request, number: int) -> bytes:
+    """Answer that a transaction is to end with its refusal."""
+    answer = EndTxnResponse(version=request.version, throttle_time_ms=0, error_code=request.refusal)
+    answer.with_header(correlation_id=number)
+    return bytes(answer.encode(header=True))
+
+
+_REFUSED: Final = {PRODUCE: _publishes_not, FIND: _finds_not, END_TRANSACTION: _ends_not}
 
 
 def _cut(one: socket.socket) -> None:

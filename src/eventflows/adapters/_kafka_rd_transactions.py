@@ -157,7 +157,8 @@ class RdTransactions(Handled):
             self.handle.commit_transaction(max(deadline - time.monotonic(), 0.0))
         except KafkaException as error:
             code = code_of(error)
-            if code.txn_requires_abort():
+            # A broker that knows no word for its error, as one that begins, may have committed all the same.
+            if code.txn_requires_abort() and code.name() != "UNKNOWN":
                 ours = self._told(error)
                 self._abort()
                 raise ours from error
