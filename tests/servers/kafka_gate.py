@@ -27,8 +27,8 @@ COMMIT: Final = 8
 OFFSET_FETCH: Final = 9
 FIND: Final = 10
 """Who coordinates a group."""
-END_TRANSACTION: Final = 26
 JOIN: Final = 11
+END_TRANSACTION: Final = 26
 _MEMBERS: Final = {COMMIT: OffsetCommitRequest, 12: HeartbeatRequest, 14: SyncGroupRequest}
 _HEADER: Final = struct.Struct(">hhi")
 _VERSIONS: Final = struct.Struct(">hhih")
@@ -142,7 +142,7 @@ class KafkaGate:
         request = Request(api, version, frame)
         if any([rule(request) for rule in list(self.rules)]):
             return False
-        if api in _REFUSED and (refusal := sum([rule(request) for rule in list(self.refusals)])):
+        if api in _REFUSED and (refusal := next(filter(None, [rule(request) for rule in list(self.refusals)]), 0)):
             # The broker is asked something else in its place, so that answers keep their order.
             request, frame = attrs.evolve(request, refusal=refusal), _VERSIONS.pack(18, 0, number, -1)
         asked[number] = request

@@ -6,7 +6,6 @@ An idempotent producer does nothing any more after what it calls a fatal error: 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Iterable
@@ -92,8 +91,9 @@ class RdProducer:
     def _connect(self, timeout: float) -> None:
         alone, size = kind = self._kind
         config = self._config | {"batch.size": size} | ({"batch.num.messages": 1} if alone else {})
-        handle, self._causes = connect(Producer, config, self._topic, self._where, timeout)
-        self._handled = Handled(handle)
+        handle, causes = connect(Producer, config, self._topic, self._where, timeout)
+        with self._polls:  # who polls the former one notes its end with that one, not with this
+            self._handled, self._causes = Handled(handle), causes
         self._made_for = kind
 
     @property
@@ -271,9 +271,11 @@ class RdProducer:
     def _end(self, handle: Any, timeout: float) -> None:  # noqa: ANN401 - a Producer
         with self._polls:
             for seconds in (timeout, 1.0):
-                with contextlib.suppress(KafkaException, SystemError):  # a fatal error: it is thrown away all the same
+                try:
                     if not handle.flush(seconds):
                         break
+                except (KafkaException, SystemError) as error:
+                    unhidden(error)  # fatal for who is thrown away here: what it had left is purged, and answered so
                 handle.purge()
         abandon(handle.close, 1.0)
 
